@@ -1,0 +1,121 @@
+/**
+ * What the daemon does for the commands, over its parts.
+ *
+ * Invariant: paths are resolved against the daemon's own tables, never through the mount.
+ */
+import { type CID, parseCid } from '../core/cid.js'
+import { CidfsError } from '../core/errors.js'
+import type { BlockService } from '../sources/block-service.js'
+import { STAGING_ROOT_INO, type StagingNode } from '../staging/node.js'
+import type { Staging } from '../staging/staging.js'
+import { waitUntilPublished } from '../staging/waiter.js'
+import { exportCar } from '../store/car-export.js'
+import { importCar } from '../store/car-import.js'
+import type { Store } from '../store/store.js'
+import { links } from '../unixfs/inspect.js'
+import { resolve } from '../unixfs/path.js'
+import type {
+  DaemonActions,
+  ImportProgress,
+  ImportResult,
+  PathCid,
+  StatusReport,
+  UnmountResult,
+  WaitProgress,
+  WaitResult,
+} from './control-protocol.js'
+
+/** Owner of pins made by `cidfs import`. */
+const IMPORT_OWNER = 'import'
+
+export interface ActionParts {
+  store: Store
+  blocks: BlockService
+  staging: Staging
+  status(): Promise<StatusReport>
+  stop(options: { lazy: boolean }): Promise<UnmountResult>
+}
+
+export class Actions implements DaemonActions {
+  readonly #parts: ActionParts
+
+  constructor(parts: ActionParts) {
+    this.#parts = parts
+  }
+
+  status(): Promise<StatusReport> {
+    return this.#parts.status()
+  }
+
+  async cidOf(path: string): Promise<PathCid> {
+    const [tree, ...names] = path.split('/')
+    if (tree === 'ipfs' && names.length > 0) {
+      const cid = await this.#immutableCid(names)
+      return { cid: cid.toString(), state: 'immutable', error: null }
+    }
+    if (tree !== 'staging')
+      throw new CidfsError('NOT_SUPPORTED', `/${path} has no CID: name something in staging/ or ipfs/`)
+    const { staging } = this.#parts
+    const node = this.#stagedNode(names, path)
+    const { state, error } = staging.publicationOf(node)
+    const cid = await staging.cidOf(node.ino)
+    return { cid: cid?.toString() ?? null, state, error: error ?? null }
+  }
+
+  async #immutableCid([root = '', ...names]: string[]): Promise<CID> {
+    const segments = names.map(name => Buffer.from(name))
+    return (await resolve(parseCid(root), segments, this.#parts.blocks)).cid
+  }
+
+  #stagedNode(names: string[], path: string): StagingNode {
+    const { names: namespace } = this.#parts.staging
+    let node = namespace.get(STAGING_ROOT_INO)
+    for (const name of names) {
+      const child = namespace.lookup(node.ino, Buffer.from(name))
+      if (child === undefined)
+        throw new CidfsError('NOT_FOUND', `${path}: no such file or directory`, { path })
+      node = child
+    }
+    return node
+  }
+
+  async wait(
+    paths: string[],
+    onProgress: (progress: WaitProgress) => void,
+    signal: AbortSignal,
+  ): Promise<WaitResult> {
+    const inos: number[] = []
+    for (const path of paths) {
+      const [tree, ...names] = path.split('/')
+      if (tree === '' || tree === 'staging') inos.push(this.#stagedNode(names, path).ino)
+      else if (tree !== 'ipfs')
+        throw new CidfsError('NOT_FOUND', `${path}: no such file or directory`, { path })
+    }
+    const result = await waitUntilPublished(this.#parts.staging, inos, onProgress, signal)
+    return { ...result, failed: result.failed.map(({ path, error }) => ({ path: `staging/${path}`, error })) }
+  }
+
+  async importCar(
+    car: AsyncIterable<Uint8Array>,
+    onProgress: (progress: ImportProgress) => void,
+    signal: AbortSignal,
+  ): Promise<ImportResult> {
+    const { store } = this.#parts
+    const { roots, blocks, bytes } = await importCar(store, car, { onProgress, signal })
+    store.transaction(() => {
+      for (const root of roots) store.pins.add(root, IMPORT_OWNER)
+    })
+    await store.flush()
+    return { roots: roots.map(String), blocks, bytes }
+  }
+
+  exportCar(cid: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    const { blocks } = this.#parts
+    const reader = { get: (block: CID) => blocks.get(block, { signal }) }
+    return exportCar(parseCid(cid), reader, links)
+  }
+
+  unmount(options: { lazy: boolean }): Promise<UnmountResult> {
+    return this.#parts.stop(options)
+  }
+}

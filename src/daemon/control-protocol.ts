@@ -1,0 +1,171 @@
+/**
+ * What the commands and the daemon say to each other.
+ *
+ * Invariant: every type here survives JSON unchanged (no bigint, no undefined where null is meant, CIDs as
+ * strings), because it crosses the control socket and is what `--json` prints. Fields are only ever added.
+ * Why apart from the server: the commands need the shapes, not the code behind them.
+ *
+ * On the wire it is HTTP/1.1 over a Unix socket:
+ *
+ *     GET  /status            StatusReport
+ *     GET  /cid?path=P        PathCid
+ *     POST /wait              {paths} in; lines of JSON out: {progress}…, then {result} or {error}
+ *     POST /import            a CAR in; lines of JSON out, as /wait
+ *     GET  /export?cid=C      a CAR out; a failure half-way is told by the trailer ERROR_TRAILER
+ *     POST /unmount           {lazy} in; UnmountResult
+ */
+import type { ErrorCode } from '../core/errors.js'
+import type { SourceKind, SourceState } from '../sources/source.js'
+
+/** Where a staged file stands; `immutable` is what lies under `ipfs/`. */
+export type PathState = 'writing' | 'queued' | 'publishing' | 'pinned' | 'failed' | 'immutable'
+
+export interface PathCid {
+  /** Absent (null) while the content has never been hashed. */
+  cid: string | null
+  state: PathState
+  /** Why `state` is `failed`, else null. */
+  error: string | null
+}
+
+export interface SourceReport {
+  kind: SourceKind
+  /** URL, without credentials. */
+  name: string
+  /** `backing-off`: left alone for a while after failures; `failed`: so, and it has never worked. */
+  state: SourceState
+  inFlight: number
+  blocks: number
+  bytes: number
+  /** Over the last few seconds. */
+  rateBytesPerSecond: number
+  /** Median time to answer in milliseconds, null before the first answer. */
+  latencyMs: number | null
+  errors: number
+  lastError: string | null
+}
+
+export interface StoreReport {
+  blocks: number
+  bytes: number
+  pins: number
+  /** Bytes left on the file system of the state directory. */
+  freeBytes: number
+}
+
+export interface StagingReport {
+  /** Files open for writing or settling. */
+  writing: number
+  queued: number
+  publishing: number
+  failed: number
+  /** Bytes of content that wait to be published. */
+  queuedBytes: number
+}
+
+export interface FuseReport {
+  /** Requests answered since the start, by operation name (`lookup`, `read`…). */
+  operations: Record<string, number>
+  requests: number
+  inFlight: number
+  /** Replies that carried an errno which means trouble (EIO and the like), not ENOENT or ENODATA. */
+  errors: number
+}
+
+export interface MemoryReport {
+  rssBytes: number
+  heapUsedBytes: number
+  externalBytes: number
+}
+
+export interface StatusReport {
+  version: string
+  pid: number
+  mountpoint: string
+  stateDir: string
+  transport: string
+  offline: boolean
+  isolated: boolean
+  /** ISO 8601 */
+  startedAt: string
+  uptimeMs: number
+  sources: SourceReport[]
+  store: StoreReport
+  staging: StagingReport
+  fuse: FuseReport
+  memory: MemoryReport
+}
+
+export interface WaitProgress {
+  /** Files under the paths. */
+  total: number
+  /** Files that are pinned. */
+  pinned: number
+  failed: number
+}
+
+export interface WaitResult {
+  /** Files that are pinned. */
+  pinned: number
+  failed: { path: string; error: string }[]
+}
+
+export interface ImportProgress {
+  /** So far, and their bytes. */
+  blocks: number
+  bytes: number
+  /** Bytes of the CAR read so far. */
+  position: number
+}
+
+export interface ImportResult {
+  roots: string[]
+  blocks: number
+  bytes: number
+}
+
+export interface UnmountResult {
+  /** The mount was detached although files were still open: it goes when they are closed. */
+  lazy: boolean
+}
+
+/**
+ * What the daemon does for the commands. Paths are relative to the mountpoint, with `/` between names and
+ * without one at the ends: `staging/a/b`, '' is the root.
+ */
+export interface DaemonActions {
+  status(): Promise<StatusReport>
+  /** @throws CidfsError `NOT_FOUND`, `NOT_SUPPORTED` (a path that has no CID). */
+  cidOf(path: string): Promise<PathCid>
+  /** Until nothing under `paths` is pending: ends with failures, too. @throws CidfsError `NOT_FOUND`. */
+  wait(
+    paths: string[],
+    onProgress: (progress: WaitProgress) => void,
+    signal: AbortSignal,
+  ): Promise<WaitResult>
+  /** Verifies and keeps every block, and pins the roots. @throws CidfsError `BAD_CAR`, `BAD_BLOCK`. */
+  importCar(
+    car: AsyncIterable<Uint8Array>,
+    onProgress: (progress: ImportProgress) => void,
+    signal: AbortSignal,
+  ): Promise<ImportResult>
+  /** CARv1 of the whole DAG; missing blocks are fetched. @throws CidfsError `MALFORMED_CID`, `UNREACHABLE`. */
+  exportCar(cid: string, signal: AbortSignal): AsyncIterable<Uint8Array>
+  /**
+   * Drains, unmounts and stops the daemon. `lazy`: do not drain, detach at once; what is queued stays queued
+   * for the next start.
+   */
+  unmount(options: { lazy: boolean }): Promise<UnmountResult>
+}
+
+/** An error as it crosses the socket. */
+export interface WireError {
+  code: ErrorCode | 'INTERNAL'
+  message: string
+}
+
+/** One line of a streamed answer. */
+export type Line<P, R> = { progress: P } | { result: R } | { error: WireError }
+
+/** Percent-encoded JSON of a `WireError`: HTTP header values are ASCII. */
+export const ERROR_TRAILER = 'x-cidfs-error'

@@ -1,0 +1,148 @@
+/**
+ * The requests of the control socket, translated to `DaemonActions`.
+ *
+ * Invariant: every request is answered exactly once and no failure of an action escapes: before the first
+ * byte it is a status and a `WireError`, after it the last line or the trailer.
+ */
+import { once } from 'node:events'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { CidfsError, codeOf, type ErrorCode, messageOf } from '../core/errors.js'
+import { logger } from '../core/log.js'
+import { type DaemonActions, ERROR_TRAILER, type Line, type WireError } from './control-protocol.js'
+
+const log = logger('daemon:control')
+
+/** Progress lines are for people: no more often than this. */
+const PROGRESS_INTERVAL_MS = 100
+/** Of a JSON body. */
+const MAX_BODY_BYTES = 4 * 1024 * 1024
+
+interface Exchange {
+  actions: DaemonActions
+  url: URL
+  request: IncomingMessage
+  response: ServerResponse
+  /** Aborts when the client is gone or the daemon stops. */
+  signal: AbortSignal
+}
+
+const routes = new Map<string, (exchange: Exchange) => Promise<void>>([
+  ['GET /status', async ({ actions, response }) => sendJson(response, 200, await actions.status())],
+  [
+    'GET /cid',
+    async ({ actions, url, response }) => sendJson(response, 200, await actions.cidOf(query(url, 'path'))),
+  ],
+  ['POST /wait', waitFor],
+  ['POST /import', importCar],
+  ['GET /export', exportCar],
+  ['POST /unmount', unmount],
+])
+
+/** Answers one request. Never rejects. */
+export async function answer(
+  actions: DaemonActions,
+  request: IncomingMessage,
+  response: ServerResponse,
+  signal: AbortSignal,
+): Promise<void> {
+  const url = new URL(request.url ?? '/', 'http://cidfs')
+  const route = routes.get(`${request.method} ${url.pathname}`)
+  try {
+    if (route === undefined)
+      throw new CidfsError('NOT_SUPPORTED', `no such request: ${request.method} ${url.pathname}`)
+    await route({ actions, url, request, response, signal })
+  } catch (err) {
+    log('%s %s: %O', request.method, request.url, err)
+    if (response.headersSent) response.destroy()
+    else sendJson(response, 400, { error: wireError(err) })
+  }
+}
+
+async function unmount({ actions, request, response }: Exchange): Promise<void> {
+  const { lazy } = (await readJson(request)) as { lazy?: unknown }
+  sendJson(response, 200, await actions.unmount({ lazy: lazy === true }))
+}
+
+async function waitFor({ actions, request, response, signal }: Exchange): Promise<void> {
+  const { paths } = (await readJson(request)) as { paths?: unknown }
+  if (!Array.isArray(paths) || !paths.every(path => typeof path === 'string')) {
+    throw new CidfsError('INVALID', 'paths must be an array of strings')
+  }
+  await sendLines(response, onProgress => actions.wait(paths, onProgress, signal))
+}
+
+async function importCar({ actions, request, response, signal }: Exchange): Promise<void> {
+  await sendLines(response, onProgress => actions.importCar(request, onProgress, signal))
+}
+
+async function exportCar({ actions, url, response, signal }: Exchange): Promise<void> {
+  const blocks = actions.exportCar(query(url, 'cid'), signal)[Symbol.asyncIterator]()
+  let next = await blocks.next() // what fails before the first byte is an ordinary error
+  response.writeHead(200, { 'content-type': 'application/vnd.ipld.car', trailer: ERROR_TRAILER })
+  try {
+    for (; next.done !== true; next = await blocks.next()) {
+      signal.throwIfAborted()
+      if (!response.write(next.value)) await once(response, 'drain', { signal })
+    }
+  } catch (err) {
+    await blocks.return?.()
+    response.addTrailers({ [ERROR_TRAILER]: encodeURIComponent(JSON.stringify(wireError(err))) })
+  }
+  response.end()
+}
+
+/** Runs an action with progress; its end, good or bad, is the last line. */
+async function sendLines<P, R>(
+  response: ServerResponse,
+  run: (onProgress: (progress: P) => void) => Promise<R>,
+): Promise<void> {
+  response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+  response.flushHeaders()
+  const send = (line: Line<P, R>) => response.write(`${JSON.stringify(line)}\n`)
+  let lastMs = Number.NEGATIVE_INFINITY
+  const onProgress = (progress: P) => {
+    if (performance.now() - lastMs < PROGRESS_INTERVAL_MS || response.writableNeedDrain) return
+    lastMs = performance.now()
+    send({ progress })
+  }
+  try {
+    send({ result: await run(onProgress) })
+  } catch (err) {
+    send({ error: wireError(err) })
+  }
+  response.end()
+}
+
+function sendJson(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { 'content-type': 'application/json' })
+  response.end(JSON.stringify(body))
+}
+
+async function readJson(request: IncomingMessage): Promise<object> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of request) {
+    size += (chunk as Buffer).length
+    if (size > MAX_BODY_BYTES) throw new CidfsError('INVALID', 'request body is too large')
+    chunks.push(chunk as Buffer)
+  }
+  const body: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8') || '{}')
+  if (typeof body !== 'object' || body === null)
+    throw new CidfsError('INVALID', 'request body must be an object')
+  return body
+}
+
+function query(url: URL, name: string): string {
+  const value = url.searchParams.get(name)
+  if (value === null) throw new CidfsError('INVALID', `${name} is missing`)
+  return value
+}
+
+function wireError(err: unknown): WireError {
+  if (err instanceof SyntaxError) return { code: 'INVALID', message: `malformed request: ${err.message}` }
+  return { code: codeOf(err) ?? abortCode(err), message: messageOf(err) }
+}
+
+function abortCode(err: unknown): ErrorCode | 'INTERNAL' {
+  return err instanceof Error && err.name === 'AbortError' ? 'INTERRUPTED' : 'INTERNAL'
+}

@@ -1,0 +1,98 @@
+/** The status report, gathered from the parts of the daemon. Nothing here waits longer than a moment. */
+import { statfs } from 'node:fs/promises'
+import type { OperationCount } from '../fuse/statistics.js'
+import type { SourceStatus } from '../sources/source.js'
+import type { Staging } from '../staging/staging.js'
+import type { Store } from '../store/store.js'
+import type { Config } from './config.js'
+import type {
+  FuseReport,
+  SourceReport,
+  StagingReport,
+  StatusReport,
+  StoreReport,
+} from './control-protocol.js'
+import { VERSION } from './version.js'
+
+export interface StatusParts {
+  config: Config
+  startedAt: Date
+  store: Store
+  staging: Staging
+  sources(): Promise<SourceStatus[]>
+  fuse(): { operations: Record<string, OperationCount>; inFlight: number } | undefined
+}
+
+export async function statusReport(parts: StatusParts): Promise<StatusReport> {
+  const { config, startedAt } = parts
+  const { rss, heapUsed, external } = process.memoryUsage()
+  return {
+    version: VERSION,
+    pid: process.pid,
+    mountpoint: config.mountpoint,
+    stateDir: config.stateDir,
+    transport: config.transport,
+    offline: config.offline,
+    isolated: config.isolated,
+    startedAt: startedAt.toISOString(),
+    uptimeMs: Date.now() - startedAt.getTime(),
+    sources: (await parts.sources()).map(sourceReport),
+    store: await storeReport(parts.store),
+    staging: stagingReport(parts.staging),
+    fuse: fuseReport(parts.fuse()),
+    memory: { rssBytes: rss, heapUsedBytes: heapUsed, externalBytes: external },
+  }
+}
+
+function sourceReport(status: SourceStatus): SourceReport {
+  const { name, kind, state, inFlight, blocks, bytes, rateBytesPerSecond, errors } = status
+  return {
+    kind,
+    name,
+    state,
+    inFlight,
+    blocks,
+    bytes,
+    rateBytesPerSecond,
+    latencyMs: status.latencyMsP50 ?? null,
+    errors,
+    lastError: status.lastError ?? null,
+  }
+}
+
+async function storeReport(store: Store): Promise<StoreReport> {
+  const usage = store.usage()
+  const disk = await statfs(store.path)
+  return {
+    blocks: usage.blocks,
+    bytes: usage.packs.bytes + usage.objects.bytes,
+    pins: [...store.pins.list()].length,
+    freeBytes: disk.bavail * disk.bsize,
+  }
+}
+
+function stagingReport(staging: Staging): StagingReport {
+  const report = { writing: 0, queued: 0, publishing: 0, failed: 0, queuedBytes: 0 }
+  for (const job of staging.queue.jobs()) {
+    const node = staging.names.find(job.ino)
+    if (node === undefined || node.type === 'directory') continue
+    const { state } = staging.publicationOf(node)
+    if (state !== 'pinned') report[state]++
+    report.queuedBytes += node.sizeBytes
+  }
+  report.publishing += staging.backend?.pendingCount ?? 0
+  return report
+}
+
+/** Errnos that only say that a name or an attribute is not there are no trouble. */
+const HARMLESS = new Set(['lookup', 'getxattr', 'listxattr', 'access', 'ioctl'])
+
+function fuseReport(session: ReturnType<StatusParts['fuse']>): FuseReport {
+  const report: FuseReport = { operations: {}, requests: 0, inFlight: session?.inFlight ?? 0, errors: 0 }
+  for (const [name, { count, errors }] of Object.entries(session?.operations ?? {})) {
+    report.operations[name] = count
+    report.requests += count
+    if (!HARMLESS.has(name.toLowerCase())) report.errors += errors
+  }
+  return report
+}

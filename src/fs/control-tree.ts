@@ -1,0 +1,95 @@
+/**
+ * `.cidfs/`: read-only files that tell about the daemon.
+ *
+ * Invariant: one open sees one text, made when it is first read. Sizes are not known before, so the files
+ * bypass the page cache (as those of /proc do).
+ */
+import { CidfsError } from '../core/errors.js'
+import { type MaybePromise, then } from '../core/maybe-promise.js'
+import type {
+  Attributes,
+  Context,
+  DirectorySink,
+  Entry,
+  Fh,
+  Ino,
+  NegativeEntry,
+  Opened,
+  ReadResult,
+} from './file-system.js'
+import { CONTROL_INO, FIRST_CONTROL_FILE_INO, ROOT_INO } from './ino.js'
+import { listFixed } from './listing.js'
+import {
+  DT_REG,
+  FOREVER_MS,
+  foreverEntry,
+  plainAttributes,
+  ReadOnlyTree,
+  readOnly,
+  S_IFDIR,
+  S_IFREG,
+  wantsWriting,
+} from './tree.js'
+
+/** File name to the function that makes its text. */
+export type ControlFiles = Readonly<Record<string, () => MaybePromise<string>>>
+
+export class ControlTree extends ReadOnlyTree {
+  readonly #names: string[]
+  readonly #files: ControlFiles
+  readonly #open = new Map<Fh, MaybePromise<Uint8Array>>()
+  #nextFh = 1
+
+  constructor(files: ControlFiles) {
+    super()
+    this.#files = files
+    this.#names = Object.keys(files)
+  }
+
+  override lookup(_parent: Ino, name: Uint8Array): Entry | NegativeEntry {
+    const index = this.#names.indexOf(Buffer.from(name).toString())
+    if (index < 0) return { attributes: undefined, entryTtlMs: FOREVER_MS }
+    return foreverEntry(fileAttributes(FIRST_CONTROL_FILE_INO + index))
+  }
+
+  override getattr(ino: Ino): { attributes: Attributes; ttlMs: number } {
+    const attributes =
+      ino === CONTROL_INO ? plainAttributes(ino, S_IFDIR | 0o555, 0) : (this.#nameOf(ino), fileAttributes(ino))
+    return { attributes, ttlMs: FOREVER_MS }
+  }
+
+  override readdir(_ino: Ino, _fh: Fh, offset: number, plus: boolean, sink: DirectorySink): void {
+    const entries = this.#names.map((name, index) => ({
+      name: Buffer.from(name),
+      ino: FIRST_CONTROL_FILE_INO + index,
+      type: DT_REG,
+    }))
+    listFixed(CONTROL_INO, ROOT_INO, entries, offset, plus, sink)
+  }
+
+  override open(ino: Ino, flags: number): Opened {
+    if (wantsWriting(flags)) throw readOnly()
+    this.#nameOf(ino)
+    return { fh: this.#nextFh++, directIo: true }
+  }
+
+  override read(ino: Ino, fh: Fh, offset: number, sizeBytes: number, _ctx: Context): MaybePromise<ReadResult> {
+    const text = this.#open.get(fh) ?? then(this.#files[this.#nameOf(ino)]!(), made => Buffer.from(made))
+    this.#open.set(fh, text)
+    return then(text, bytes => bytes.subarray(offset, offset + sizeBytes))
+  }
+
+  override release(_ino: Ino, fh: Fh): void {
+    this.#open.delete(fh)
+  }
+
+  #nameOf(ino: Ino): string {
+    const name = this.#names[ino - FIRST_CONTROL_FILE_INO]
+    if (name === undefined) throw new CidfsError('STALE', `no control file ${ino}`)
+    return name
+  }
+}
+
+function fileAttributes(ino: Ino): Attributes {
+  return plainAttributes(ino, S_IFREG | 0o444, 0)
+}

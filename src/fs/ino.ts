@@ -1,0 +1,47 @@
+/**
+ * Who owns which node ids.
+ *
+ * Invariant: an id tells its tree without any table. Fixed nodes are below 16, staged nodes count up from 16,
+ * immutable nodes have bit 52 set above 52 bits of a hash. All are below 2^53, so they are exact as numbers.
+ * Why: the kernel may ask about any id it was ever given, also after a restart of the daemon.
+ */
+import { createHash } from 'node:crypto'
+import { binaryString, type CID } from '../core/cid.js'
+import { STAGING_ROOT_INO } from '../staging/node.js'
+import { type Ino, ROOT_INO } from './file-system.js'
+
+export { ROOT_INO, STAGING_ROOT_INO }
+export const IPFS_INO: Ino = 2
+export const CONTROL_INO: Ino = 6
+/** Files of `.cidfs/` have the ids from here to below the staging root. */
+export const FIRST_CONTROL_FILE_INO: Ino = 7
+
+const IMMUTABLE_BIT = 2 ** 52
+
+export function isImmutable(ino: Ino): boolean {
+  return ino >= IMMUTABLE_BIT
+}
+
+export function isStaged(ino: Ino): boolean {
+  return ino >= STAGING_ROOT_INO && ino < IMMUTABLE_BIT
+}
+
+/** First choice of id for an immutable file or symlink: the same by every path, so its pages are shared. */
+export function contentIno(cid: CID): Ino {
+  return hashed(`${cid.code}:${binaryString(cid.multihash.bytes)}`)
+}
+
+/** First choice of id for an immutable directory: the kernel gives a directory one place in the tree only. */
+export function directoryIno(parent: Ino, name: Uint8Array): Ino {
+  return hashed(`/${parent}/${binaryString(name)}`)
+}
+
+/** Where to look when `ino` is taken by something else. */
+export function nextIno(ino: Ino): Ino {
+  return ino + 1 < 2 * IMMUTABLE_BIT ? ino + 1 : IMMUTABLE_BIT
+}
+
+function hashed(text: string): Ino {
+  const digest = createHash('sha256').update(text, 'latin1').digest()
+  return IMMUTABLE_BIT + digest.readUIntBE(0, 6) * 16 + (digest[6]! >> 4)
+}

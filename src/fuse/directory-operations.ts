@@ -1,0 +1,44 @@
+/**
+ * Operations on open directories.
+ *
+ * Invariant: entries of READDIRPLUS count as looked up exactly when the kernel gets the reply.
+ *
+ * Reference: struct fuse_open_in, struct fuse_read_in; numbers in the comments are byte offsets
+ */
+import { then } from '../core/maybe-promise.js'
+import { FSYNC_FDATASYNC } from './abi.js'
+import { PackedDirectory } from './directory-sink.js'
+import { type Handler, openHandler, voidHandler, withFlags } from './operation.js'
+
+export const opendir = openHandler(
+  (host, args, request) => {
+    const flags = args.u32(0)
+    return withFlags(host.fs.opendir(request.ino, flags, request), flags)
+  },
+  (host, request, opened) => host.fs.releasedir(request.ino, opened.fh),
+)
+
+/** struct fuse_read_in: fh 0, cookie 8, size 16. */
+function readdirHandler(plus: boolean): Handler<PackedDirectory> {
+  return {
+    run(host, args, request) {
+      const sink = new PackedDirectory(args.u32(16))
+      const done = host.fs.readdir(request.ino, args.u64(0), args.u64(8), plus, sink, request)
+      return then(done, () => sink)
+    },
+    encode: (_reply, sink) => sink.packed(),
+    undo(host, sink) {
+      for (const ino of sink.lookedUp) host.fs.forget(ino, 1)
+    },
+  }
+}
+
+export const readdir = readdirHandler(false)
+export const readdirplus = readdirHandler(true)
+
+export const releasedir = voidHandler((host, args, request) => host.fs.releasedir(request.ino, args.u64(0)))
+
+/** struct fuse_fsync_in: fh 0, flags 8. */
+export const fsyncdir = voidHandler((host, args, request) =>
+  host.fs.fsyncdir(request.ino, args.u64(0), (args.u32(8) & FSYNC_FDATASYNC) !== 0, request),
+)

@@ -1,0 +1,157 @@
+/**
+ * Operations on open files, and those that open them.
+ *
+ * Invariant: with HANDLE_KILLPRIV_V2 the kernel leaves it to us to take suid and sgid off a file that is written
+ * or truncated; the file system learns it as a `setattr` of nothing else, before the write and after the open.
+ *
+ * Reference: include/uapi/linux/fuse.h; numbers in the comments are byte offsets
+ */
+import { constants } from 'node:fs'
+import { isPromise, type MaybePromise, then } from '../core/maybe-promise.js'
+import type { Entry, Fh, Opened, ReadResult } from '../fs/file-system.js'
+import { FSYNC_FDATASYNC, MAX_IO_BYTES, OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID } from './abi.js'
+import { type Handler, type Host, openHandler, voidHandler, withFlags } from './operation.js'
+import type { Request } from './request.js'
+
+/** struct fuse_open_in: flags 0, open_flags 4. */
+export const open = openHandler(
+  (host, args, request) => {
+    const flags = args.u32(0)
+    const kill = (args.u32(4) & OPEN_KILL_SUIDGID) !== 0 && (flags & constants.O_TRUNC) !== 0
+    const opened = host.fs.open(request.ino, flags, request)
+    return withFlags(kill ? then(opened, value => killAfterOpen(host, request, value, flags)) : opened, flags)
+  },
+  (host, request, opened, flags) => host.fs.release(request.ino, opened.fh, flags),
+)
+
+function killAfterOpen(host: Host, request: Request, opened: Opened, flags: number): MaybePromise<Opened> {
+  const failed = (err: unknown): MaybePromise<never> =>
+    then(host.fs.release(request.ino, opened.fh, flags), () => {
+      throw err
+    })
+  try {
+    const killed = killSuidGid(host, request, opened.fh)
+    return isPromise(killed) ? killed.then(() => opened, failed) : opened
+  } catch (err) {
+    return failed(err)
+  }
+}
+
+function killSuidGid(host: Host, request: Request, fh: Fh): MaybePromise<unknown> {
+  return host.fs.setattr(request.ino, { killSuidGid: true, fh }, request)
+}
+
+/** struct fuse_create_in: flags 0, mode 4, umask 8 (already applied by the kernel), open_flags 12. */
+export const create: Handler<{ entry: Entry; opened: Opened; flags: number }> = {
+  run(host, args, request) {
+    const flags = args.u32(0)
+    const created = host.fs.create(request.ino, args.name(16), args.u32(4), flags, request)
+    return then(created, ({ entry, opened }) => ({ entry, opened, flags }))
+  },
+  encode(reply, { entry, opened }) {
+    reply.entry(entry)
+    reply.opened(opened)
+    return undefined
+  },
+  undo(host, { entry, opened, flags }) {
+    const { ino } = entry.attributes
+    return then(host.fs.release(ino, opened.fh, flags), () => host.fs.forget(ino, 1))
+  },
+}
+
+/** struct fuse_read_in: fh 0, offset 8, size 16. */
+export const read: Handler<ReadResult> = {
+  run(host, args, request) {
+    const sizeBytes = Math.min(args.u32(16), MAX_IO_BYTES)
+    const result = host.fs.read(request.ino, args.u64(0), args.u64(8), sizeBytes, request)
+    return then(result, value => checkSize(value, sizeBytes))
+  },
+  encode: (_reply, result) => result,
+  undo(_host, result) {
+    if ('ranges' in result) result.release()
+  },
+}
+
+/** The kernel takes more than it asked for as a broken connection. */
+function checkSize(result: ReadResult, sizeBytes: number): ReadResult {
+  if (!('ranges' in result)) return result.length > sizeBytes ? result.subarray(0, sizeBytes) : result
+  let length = 0
+  for (const range of result.ranges) length += range.length
+  if (length <= sizeBytes) return result
+  result.release()
+  throw new Error(`a read of ${sizeBytes} bytes was answered with ranges of ${length}`)
+}
+
+/** struct fuse_write_in: fh 0, offset 8, size 16, write_flags 20, flags of the file 32. */
+export const write: Handler<number> = {
+  run(host, args, request) {
+    const [fh, offset, flags] = [args.u64(0), args.u64(8), args.u32(32)]
+    const data = args.slice(40, args.u32(16))
+    const kill = (args.u32(20) & WRITE_KILL_SUIDGID) !== 0
+    const killed = kill ? killSuidGid(host, request, fh) : undefined
+    if (!isPromise(killed)) return host.fs.write(request.ino, fh, offset, data, flags, request)
+    const copy = data.slice()
+    return killed.then(() => host.fs.write(request.ino, fh, offset, copy, flags, request))
+  },
+  encode(reply, accepted) {
+    reply.size(accepted)
+    return undefined
+  },
+}
+
+/** struct fuse_flush_in: fh 0. */
+export const flush = voidHandler((host, args, request) => host.fs.flush(request.ino, args.u64(0), request))
+
+/** struct fuse_release_in: fh 0, flags 8. */
+export const release = voidHandler((host, args, request) =>
+  host.fs.release(request.ino, args.u64(0), args.u32(8)),
+)
+
+/** struct fuse_fsync_in: fh 0, flags 8. */
+export const fsync = voidHandler((host, args, request) =>
+  host.fs.fsync(request.ino, args.u64(0), (args.u32(8) & FSYNC_FDATASYNC) !== 0, request),
+)
+
+/** struct fuse_fallocate_in: fh 0, offset 8, length 16, mode 24. */
+export const fallocate = voidHandler((host, args, request) =>
+  host.fs.fallocate(request.ino, args.u64(0), args.u64(8), args.u64(16), args.u32(24), request),
+)
+
+/** struct fuse_lseek_in: fh 0, offset 8, whence 16. */
+export const lseek: Handler<number> = {
+  run: (host, args, request) => host.fs.lseek(request.ino, args.u64(0), args.u64(8), args.u32(16), request),
+  encode(reply, offset) {
+    reply.u64(offset)
+    return undefined
+  },
+}
+
+/** struct fuse_copy_file_range_in: fh 0, offset 8; out: nodeid 16, fh 24, offset 32; length 40. */
+const runCopyFileRange: Handler<number>['run'] = (host, args, request) =>
+  host.fs.copyFileRange(
+    request.ino,
+    args.u64(0),
+    args.u64(8),
+    args.u64(16),
+    args.u64(24),
+    args.u64(32),
+    args.u64(40),
+    request,
+  )
+
+export const copyFileRange: Handler<number> = {
+  run: runCopyFileRange,
+  encode(reply, copied) {
+    reply.size(copied)
+    return undefined
+  },
+}
+
+/** 7.45: the same with a 64-bit result. */
+export const copyFileRange64: Handler<number> = {
+  run: runCopyFileRange,
+  encode(reply, copied) {
+    reply.u64(copied)
+    return undefined
+  },
+}

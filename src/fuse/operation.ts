@@ -1,0 +1,79 @@
+/**
+ * What an entry of the opcode table is made of.
+ *
+ * Invariant: `run` reads all its arguments before it returns (they are overwritten afterwards), `encode` only
+ * writes the reply, and `undo` takes back what `run` gave the kernel when the reply cannot be delivered. So the
+ * session needs to know nothing about any single operation.
+ */
+import { type MaybePromise, then } from '../core/maybe-promise.js'
+import type { Entry, FileRanges, FileSystem, NegativeEntry, Opened } from '../fs/file-system.js'
+import type { Negotiated } from './init.js'
+import type { Reply } from './reply.js'
+import type { Arguments, Request } from './request.js'
+
+/** The session, as far as operations need it. */
+export interface Host {
+  readonly fs: FileSystem
+  /** FUSE_INIT was understood. */
+  initialize(negotiated: Negotiated): void
+  /** FUSE_INTERRUPT for the request with this `unique`. */
+  interrupt(uniqueLow: number, uniqueHigh: number): void
+}
+
+/** What follows the struct of a reply. */
+export type Payload = Uint8Array | FileRanges | undefined
+
+export interface Handler<T> {
+  run(host: Host, args: Arguments, request: Request): MaybePromise<T>
+  /** Absent: the reply is a header alone. */
+  encode?(reply: Reply, value: T): Payload
+  /** The reply was not delivered. */
+  undo?(host: Host, value: T, request: Request): MaybePromise<void>
+}
+
+export interface Operation extends Handler<unknown> {
+  readonly name: string
+  /** Of the arguments: what the handler reads without asking. */
+  readonly minimumBytes: number
+  /** The kernel expects no reply. */
+  readonly oneWay: boolean
+}
+
+/** Replies with an entry, which counts as a lookup of its node. */
+export function entryHandler<T extends Entry | NegativeEntry>(run: Handler<T>['run']): Handler<T> {
+  return {
+    run,
+    encode(reply, entry) {
+      reply.entry(entry)
+      return undefined
+    },
+    undo(host, entry) {
+      if (entry.attributes !== undefined) host.fs.forget(entry.attributes.ino, 1)
+    },
+  }
+}
+
+/** Replies with a handle; `release` closes one that the kernel never got. */
+export function openHandler(
+  run: Handler<{ opened: Opened; flags: number }>['run'],
+  release: (host: Host, request: Request, opened: Opened, flags: number) => MaybePromise<void>,
+): Handler<{ opened: Opened; flags: number }> {
+  return {
+    run,
+    encode(reply, { opened }) {
+      reply.opened(opened)
+      return undefined
+    },
+    undo: (host, { opened, flags }, request) => release(host, request, opened, flags),
+  }
+}
+
+/** Replies with nothing but success. */
+export function voidHandler(run: Handler<void>['run']): Handler<void> {
+  return { run }
+}
+
+/** Pairs what a file system opened with the flags it was opened with. */
+export function withFlags(opened: MaybePromise<Opened>, flags: number) {
+  return then(opened, value => ({ opened: value, flags }))
+}

@@ -1,0 +1,242 @@
+/**
+ * A mounted file system: from mount to the end of its connection.
+ *
+ * Invariant: after `closed` nothing of the session is left: no descriptor, no thread, nothing that keeps the event
+ * loop alive; the signals of requests that were still waiting are aborted. The session never asks its own mount
+ * anything; the kernel's mount table tells it what it needs to know.
+ *
+ * The kernel need not deliver the last RELEASE and FORGET of a mount: the end of the session gives back everything
+ * it held, and that is for the file system's owner to do.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { CidfsError, codeOf } from '../core/errors.js'
+import { logger } from '../core/log.js'
+import type { FileSystem } from '../fs/file-system.js'
+import { INIT2, OP } from './abi.js'
+import { Channel } from './channel.js'
+import { Dispatcher } from './dispatcher.js'
+import type { Negotiated } from './init.js'
+import { clearStaleMount, type MountOptions, mount, raiseReadAhead, unmount } from './mount.js'
+import { FS_TYPE, type MountEntry, mountAt } from './mount-table.js'
+import { NotificationQueue } from './notification-queue.js'
+import type { Host } from './operation.js'
+import { Reply } from './reply.js'
+import { Arguments } from './request.js'
+import { type OperationCount, Statistics } from './statistics.js'
+
+const log = logger('fuse:session')
+
+/** Requests answered before the event loop gets its turn. */
+const REQUESTS_PER_TURN = 32
+const INIT_TIMEOUT_MS = 10_000
+const BUSY_RETRY_MS = 50
+const CLOSE_TIMEOUT_MS = 2000
+const DEFAULT_READ_AHEAD_KIB = 1024
+
+export interface SessionOptions {
+  /** Told what a handler threw that is neither a CidfsError nor has an errno; it is logged in any case. */
+  onUnforeseen?(err: unknown, operation: string): void
+}
+
+export interface SessionMountOptions extends SessionOptions, MountOptions {
+  /** 1024 by default; applied where sysfs permits it. */
+  readAheadKib?: number
+}
+
+export class FuseSession implements Host {
+  readonly fs: FileSystem
+  /** Resolves when the connection has ended and everything of it is freed. */
+  readonly closed: Promise<void>
+  readonly #channel: Channel
+  readonly #dispatcher: Dispatcher
+  readonly #notifications: NotificationQueue
+  readonly #statistics = new Statistics()
+  readonly #options: SessionOptions
+  #resolveClosed!: () => void
+  #open = true
+  #negotiated: Negotiated | undefined
+  #initFailure: unknown
+  #mount: MountEntry | undefined
+
+  /**
+   * Takes over the descriptor of a connection; use `mount` or `adopt`.
+   * @throws NativeError when it cannot be polled.
+   */
+  private constructor(fd: number, fs: FileSystem, options: SessionOptions, negotiated?: Negotiated) {
+    const [args, reply] = [new Arguments(), new Reply()]
+    this.fs = fs
+    this.#options = options
+    this.#negotiated = negotiated
+    this.closed = new Promise(resolve => (this.#resolveClosed = resolve))
+    this.#channel = new Channel(fd, args, reply, {
+      onReadable: () => this.#onReadable(),
+      onJobFailed: errno => this.#onJobFailed(errno),
+      onClosed: () => this.#resolveClosed(),
+    })
+    this.#notifications = new NotificationQueue(this.#channel)
+    this.#dispatcher = new Dispatcher({
+      ...{ host: this, channel: this.#channel, args, reply, statistics: this.#statistics },
+      onUnforeseen: (err, operation) => this.#onUnforeseen(err, operation),
+      onFailed: (opcode, err) => this.#onFailed(opcode, err),
+    })
+  }
+
+  /**
+   * Mounts `fs` on an empty directory; resolves when the mount answers.
+   * @throws CidfsError `BAD_MOUNTPOINT`, `MISSING_TOOL`, `PERMISSION`, `NOT_SUPPORTED` (kernel too old).
+   */
+  static async mount(dir: string, fs: FileSystem, options: SessionMountOptions = {}): Promise<FuseSession> {
+    const { fd, mountpoint } = await mount(dir, options)
+    const session = new FuseSession(fd, fs, options)
+    session.#start(mountpoint)
+    try {
+      await session.#waitForInit()
+    } catch (err) {
+      session.close()
+      await unmount(mountpoint, { lazy: true })
+      throw err
+    }
+    raiseReadAhead(mountpoint, options.readAheadKib ?? DEFAULT_READ_AHEAD_KIB)
+    return session
+  }
+
+  /**
+   * Goes on with a connection that another process has negotiated and left. What that one did not answer is sent
+   * again where the kernel can (6.9), and lost otherwise.
+   */
+  static adopt(
+    fd: number,
+    mountpoint: string,
+    fs: FileSystem,
+    negotiated: Negotiated,
+    options: SessionOptions = {},
+  ): FuseSession {
+    const session = new FuseSession(fd, fs, options, negotiated)
+    session.#start(mountpoint)
+    if (negotiated.flags2 & INIT2.HAS_RESEND) session.#notifications.resend()
+    return session
+  }
+
+  /** What INIT agreed upon, for `adopt` in another process. */
+  get negotiated(): Negotiated | undefined {
+    return this.#negotiated
+  }
+
+  /** Requests that were read and are not answered. */
+  get inFlight(): number {
+    return this.#dispatcher.pending + this.#channel.jobs
+  }
+
+  /** Requests and errors by name of the operation. */
+  stats(): Record<string, OperationCount> {
+    return this.#statistics.snapshot()
+  }
+
+  /** Waits until nothing is in flight. @returns false when that took longer than `ms`. */
+  async drain(ms: number): Promise<boolean> {
+    for (const end = performance.now() + ms; this.inFlight > 0; await sleep(5)) {
+      if (performance.now() > end) return false
+    }
+    return true
+  }
+
+  /**
+   * Unmounts. While files are open it tries again for `lazyAfterMs`, then detaches the mount: it is gone from the
+   * tree, and served until the last file is closed (`closed` tells).
+   * @throws CidfsError `PERMISSION`, `MISSING_TOOL`.
+   */
+  async unmount({ lazyAfterMs = 2000 } = {}): Promise<{ lazy: boolean }> {
+    if (this.#open) await this.#unmountOpen(performance.now() + lazyAfterMs)
+    else if (this.#mount !== undefined) await clearStaleMount(this.#mount.mountpoint)
+    return { lazy: !(await this.#closesWithin(CLOSE_TIMEOUT_MS)) }
+  }
+
+  async #unmountOpen(lazyAt: number): Promise<void> {
+    while (this.#isMounted()) {
+      const lazy = performance.now() >= lazyAt
+      try {
+        return await unmount(this.#mount!.mountpoint, { lazy })
+      } catch (err) {
+        // Somebody else may have unmounted it in the meantime.
+        if (codeOf(err) !== 'BUSY' && this.#isMounted()) throw err
+      }
+      await sleep(Math.min(BUSY_RETRY_MS, Math.max(0, lazyAt - performance.now())))
+    }
+  }
+
+  /** While the connection is open, nothing else can have the number of its device. */
+  #isMounted(): boolean {
+    return this.#mount !== undefined && mountAt(this.#mount.mountpoint)?.device === this.#mount.device
+  }
+
+  /** Ends the connection without unmounting. Unless another process holds it too, the mount is dead from then on. */
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    this.#dispatcher.interruptAll()
+    this.#channel.close(false)
+    const timer = setTimeout(() => this.#channel.close(true), CLOSE_TIMEOUT_MS)
+    void this.closed.then(() => clearTimeout(timer))
+  }
+
+  initialize(negotiated: Negotiated): void {
+    this.#negotiated = negotiated
+  }
+
+  interrupt(uniqueLow: number, uniqueHigh: number): void {
+    this.#dispatcher.interrupt(uniqueLow, uniqueHigh)
+  }
+
+  #start(mountpoint: string): void {
+    const entry = mountAt(mountpoint)
+    if (entry?.type === FS_TYPE) this.#mount = entry
+    this.fs.start(this.#notifications)
+    this.#channel.start()
+  }
+
+  /** The kernel takes the answer to INIT before anything else happens, so the mount answers as soon as it is sent. */
+  async #waitForInit(): Promise<void> {
+    for (const end = performance.now() + INIT_TIMEOUT_MS; this.#negotiated === undefined; await sleep(1)) {
+      if (this.#initFailure !== undefined) throw this.#initFailure
+      if (!this.#open || performance.now() > end) {
+        throw new CidfsError('IO', 'the kernel ended the FUSE connection before it began')
+      }
+    }
+  }
+
+  async #closesWithin(ms: number): Promise<boolean> {
+    const timeout = new AbortController()
+    const late = sleep(ms, false, { signal: timeout.signal }).catch(() => false)
+    const inTime = await Promise.race([this.closed.then(() => true), late])
+    timeout.abort()
+    return inTime
+  }
+
+  #onReadable(): void {
+    for (let i = 0; i < REQUESTS_PER_TURN; i++) {
+      const length = this.#channel.read()
+      if (length < 0) this.#disconnected(length)
+      if (length <= 0 || !this.#dispatcher.dispatch(length)) return
+    }
+  }
+
+  /** ENODEV: unmounted, or aborted through sysfs. Anything else cannot be repaired either. */
+  #disconnected(errno: number): void {
+    log('the connection has ended: errno %d', errno)
+    this.close()
+  }
+
+  #onUnforeseen(err: unknown, operation: string): void {
+    log('%s: %O', operation, err)
+    this.#options.onUnforeseen?.(err, operation)
+  }
+
+  #onFailed(opcode: number, err: unknown): void {
+    if (opcode === OP.INIT) this.#initFailure = err
+  }
+
+  #onJobFailed(errno: number): void {
+    this.#statistics.error(OP.READ)
+    log('a read of the store failed with errno %d; answered with EIO', errno)
+  }
+}

@@ -1,0 +1,296 @@
+/**
+ * The bytes of staged files that are not published: working objects, open or not.
+ *
+ * Invariant: a node has a working object exactly while its content is not published (`node.object`). Writing
+ * to a published file first makes a working copy; the published object never changes. All opens of a file
+ * share one descriptor.
+ * Why: what is under a CID must stay what it is, and a daemon that comes back after a crash finds the content
+ * of every file by its node alone: the size of a working object is the size of the file.
+ *
+ * Size and mtime run ahead of the record while a file is being written; `save` (at flush, fsync, close) stores
+ * them. One request to the disk is at most one write of the kernel (1 MiB), so it is made synchronously.
+ */
+import * as fs from 'node:fs'
+import { promisify } from 'node:util'
+import type { FileRange } from '../core/blocks.js'
+import { CidfsError } from '../core/errors.js'
+import { isPromise, type MaybePromise, then } from '../core/maybe-promise.js'
+import { native } from '../core/native.js'
+import type { Store } from '../store/store.js'
+import type { CopyContent } from './copy-content.js'
+import type { DirtyQueue } from './dirty-queue.js'
+import type { Namespace } from './namespace.js'
+import { lastCid, now, type StagingNode } from './node.js'
+import { SharedFd } from './shared-fd.js'
+
+interface OpenContent {
+  readonly node: StagingNode
+  readers: number
+  writers: number
+  /** Descriptor of the working object `container`. */
+  file: SharedFd | undefined
+  container: number
+  /** A working copy being made; writes wait for it. */
+  copying: Promise<void> | undefined
+  /** Size or times differ from the record. */
+  unsaved: boolean
+}
+
+export interface WorkingRange {
+  range: FileRange
+  release(): void
+}
+
+export class Contents {
+  readonly #store: Store
+  readonly #names: Namespace
+  readonly #dirty: DirtyQueue
+  readonly #copy: CopyContent
+  readonly #open = new Map<number, OpenContent>()
+
+  constructor(store: Store, names: Namespace, dirty: DirtyQueue, copy: CopyContent) {
+    this.#store = store
+    this.#names = names
+    this.#dirty = dirty
+    this.#copy = copy
+  }
+
+  /** Counts an open; with `truncate` the file is emptied. */
+  open(ino: number, forWriting: boolean, truncate: boolean): void {
+    const content = this.#content(ino)
+    if (forWriting) content.writers++
+    else content.readers++
+    if (!truncate) return
+    try {
+      this.#truncateNow(content, 0)
+    } catch (err) {
+      this.close(ino, forWriting)
+      throw err
+    }
+  }
+
+  /** Gives an open back; returns true when it was the last of a writer. */
+  close(ino: number, forWriting: boolean): boolean {
+    const content = this.#open.get(ino)
+    if (content === undefined) return false
+    if (forWriting) content.writers = Math.max(0, content.writers - 1)
+    else content.readers = Math.max(0, content.readers - 1)
+    const last = forWriting && content.writers === 0
+    if (last) this.save(ino)
+    this.#closeIfIdle(content)
+    return last
+  }
+
+  isOpen(ino: number): boolean {
+    const content = this.#open.get(ino)
+    return content !== undefined && content.readers + content.writers > 0
+  }
+
+  isBeingWritten(ino: number): boolean {
+    const content = this.#open.get(ino)
+    return content !== undefined && (content.writers > 0 || content.copying !== undefined)
+  }
+
+  /** The part of `[offset, offset + length)` that the working object has; undefined when there is none. */
+  read(ino: number, offset: number, length: number): WorkingRange | undefined {
+    const node = this.#names.get(ino)
+    if (node.object === undefined) return undefined
+    const content = this.#content(ino)
+    const file = this.#file(content).retain()
+    this.#closeIfIdle(content)
+    const available = Math.max(0, Math.min(length, node.sizeBytes - offset))
+    return { range: { fd: file.fd, offset, length: available }, release: () => file.release() }
+  }
+
+  /** Writes at `offset`, or at the end with `append`; returns the bytes taken. `data` is copied if it must wait. */
+  write(ino: number, offset: number, data: Uint8Array, append: boolean): MaybePromise<number> {
+    const content = this.#content(ino)
+    const ready = this.#makeWritable(content)
+    if (!isPromise(ready)) return this.#writeNow(content, offset, data, append)
+    const kept = Uint8Array.from(data)
+    return ready.then(() => this.#writeNow(content, offset, kept, append))
+  }
+
+  #writeNow(content: OpenContent, offset: number, data: Uint8Array, append: boolean): number {
+    const { node } = content
+    const at = append ? node.sizeBytes : offset
+    const fd = this.#file(content).fd
+    let written = 0
+    while (written < data.length) written += fs.writeSync(fd, data, written, data.length - written, at + written)
+    this.#changed(content, Math.max(node.sizeBytes, at + written))
+    return written
+  }
+
+  truncate(ino: number, sizeBytes: number): MaybePromise<void> {
+    const content = this.#content(ino)
+    return this.#whenDone(
+      content,
+      then(sizeBytes === 0 ? undefined : this.#makeWritable(content), () => this.#truncateNow(content, sizeBytes)),
+    )
+  }
+
+  #truncateNow(content: OpenContent, sizeBytes: number): void {
+    if (content.node.object === undefined) this.#beginObject(content, 0)
+    fs.ftruncateSync(this.#file(content).fd, sizeBytes)
+    this.#changed(content, sizeBytes)
+  }
+
+  fallocate(ino: number, offset: number, length: number, mode: number): MaybePromise<void> {
+    const content = this.#content(ino)
+    return this.#whenDone(
+      content,
+      then(this.#makeWritable(content), () => {
+        const fd = this.#file(content).fd
+        native.fallocate(fd, mode, offset, length)
+        this.#changed(content, fs.fstatSync(fd).size)
+      }),
+    )
+  }
+
+  /** SEEK_DATA, SEEK_HOLE; a published file is one run of data. @throws ENXIO as lseek(2). */
+  seek(ino: number, offset: number, whence: number): number | undefined {
+    if (this.#names.get(ino).object === undefined) return undefined
+    const content = this.#content(ino)
+    try {
+      return native.lseek(this.#file(content).fd, offset, whence)
+    } finally {
+      this.#closeIfIdle(content)
+    }
+  }
+
+  /** Bytes on disk before it resolves; names and attributes are the store's to flush. */
+  async sync(ino: number): Promise<void> {
+    this.save(ino)
+    const file = this.#open.get(ino)?.file?.retain()
+    if (file === undefined) return
+    try {
+      await datasync(file.fd)
+    } finally {
+      file.release()
+    }
+  }
+
+  /** Stores the size and times that ran ahead of the record. */
+  save(ino: number): void {
+    const content = this.#open.get(ino)
+    if (content === undefined || !content.unsaved) return
+    content.unsaved = false
+    this.#names.put(content.node)
+  }
+
+  /** Drops the working object of a node that is gone. */
+  discard(node: StagingNode): void {
+    if (node.object === undefined) return
+    this.#store.dropObject(node.object)
+    delete node.object
+  }
+
+  /** Working objects whose size the record does not know (the daemon died while they were written). */
+  recover(node: StagingNode): void {
+    if (node.object === undefined) return
+    const sizeBytes = fs.statSync(this.#store.objectPath(node.object), { throwIfNoEntry: false })?.size ?? 0
+    if (sizeBytes === node.sizeBytes) return
+    node.sizeBytes = sizeBytes
+    this.#names.put(node)
+  }
+
+  #content(ino: number): OpenContent {
+    const found = this.#open.get(ino)
+    if (found !== undefined) return found
+    const node = this.#names.hold(ino)
+    const content: OpenContent = {
+      node,
+      readers: 0,
+      writers: 0,
+      file: undefined,
+      container: -1,
+      copying: undefined,
+      unsaved: false,
+    }
+    if (node.type !== 'file') {
+      this.#names.letGo(ino)
+      throw new CidfsError(node.type === 'directory' ? 'IS_DIRECTORY' : 'INVALID', `node ${ino} is a ${node.type}`)
+    }
+    this.#open.set(ino, content)
+    return content
+  }
+
+  /** Afterwards the node has a working object with all of its content. */
+  #makeWritable(content: OpenContent): MaybePromise<void> {
+    if (content.copying !== undefined) return content.copying
+    if (content.node.object !== undefined) return
+    const source = lastCid(content.node)
+    if (source === undefined || content.node.sizeBytes === 0) return this.#beginObject(content, 0)
+    content.copying = this.#copyFrom(content, source).finally(() => {
+      content.copying = undefined
+    })
+    return content.copying
+  }
+
+  async #copyFrom(content: OpenContent, source: ReturnType<typeof lastCid> & object): Promise<void> {
+    const { container, path } = this.#store.createObject()
+    try {
+      await this.#copy(source, path)
+    } catch (err) {
+      this.#store.dropObject(container)
+      throw err
+    }
+    this.#adopt(content, container, content.node.sizeBytes)
+  }
+
+  #beginObject(content: OpenContent, sizeBytes: number): void {
+    const { container, path } = this.#store.createObject()
+    fs.closeSync(fs.openSync(path, 'w', 0o600))
+    this.#adopt(content, container, sizeBytes)
+  }
+
+  /** From here on the object is the content. One transaction: a crash finds either the old state or this. */
+  #adopt(content: OpenContent, container: number, sizeBytes: number): void {
+    const { node } = content
+    this.#names.transaction(() => {
+      node.object = container
+      node.sizeBytes = sizeBytes
+      node.generation++
+      this.#dirty.mark(node)
+    })
+  }
+
+  #changed(content: OpenContent, sizeBytes: number): void {
+    const { node } = content
+    node.sizeBytes = sizeBytes
+    node.mtime = node.ctime = now()
+    node.generation++
+    content.unsaved = true
+  }
+
+  /** Size changes without an open (truncate(2)) are stored and queued at once. */
+  #whenDone(content: OpenContent, work: MaybePromise<void>): MaybePromise<void> {
+    return then(work, () => {
+      if (content.writers > 0) return
+      this.save(content.node.ino)
+      this.#dirty.settle(content.node.ino)
+      this.#closeIfIdle(content)
+    })
+  }
+
+  #file(content: OpenContent): SharedFd {
+    const container = content.node.object
+    if (container === undefined) throw new CidfsError('BAD_HANDLE', `node ${content.node.ino} has no working object`)
+    if (content.container === container && content.file !== undefined) return content.file
+    content.file?.release()
+    content.file = new SharedFd(this.#store.objectPath(container), 'r+')
+    content.container = container
+    return content.file
+  }
+
+  #closeIfIdle(content: OpenContent): void {
+    if (content.readers + content.writers > 0 || content.copying !== undefined) return
+    this.save(content.node.ino)
+    content.file?.release()
+    content.file = undefined
+    if (this.#open.delete(content.node.ino)) this.#names.letGo(content.node.ino)
+  }
+}
+
+/** fdatasync(2), on a thread of Node's pool. */
+const datasync = promisify(fs.fdatasync)

@@ -1,0 +1,243 @@
+/**
+ * What has to be published, and when.
+ *
+ * Invariant: a node is in the queue exactly while it is dirty, and so is every directory above it. A file's
+ * turn comes a settle delay after its last close; a directory's when nothing below it is dirty any more, and
+ * not before its own delay. Membership, tries and errors are in LMDB, changed in the transaction that changes
+ * the node; delays and counts of dirty children are only in memory, rebuilt at start.
+ * Why: ten thousand files dropped into a folder are ten thousand files to hash and one directory to update,
+ * and a crash in between loses neither.
+ */
+import type { Database } from 'lmdb'
+import type { Store } from '../store/store.js'
+import { inoKey, keyIno } from './keys.js'
+import type { Namespace } from './namespace.js'
+import { STAGING_ROOT_INO, type StagingNode } from './node.js'
+
+export interface Job {
+  ino: number
+  isDirectory: boolean
+  parent: number
+  /** Children that are in the queue themselves. */
+  dirtyChildren: number
+  /** Clock time in milliseconds before which it stays; Infinity while a file is open for writing. */
+  dueMs: number
+  tries: number
+  error: string | undefined
+  running: boolean
+}
+
+interface StoredJob {
+  tries: number
+  error?: string
+}
+
+const FIRST_RETRY_MS = 1_000
+const LAST_RETRY_MS = 5 * 60_000
+
+export class DirtyQueue {
+  readonly #names: Namespace
+  readonly #stored: Database<StoredJob, Buffer>
+  readonly #settleMs: number
+  readonly #jobs = new Map<number, Job>()
+  /** Jobs whose delay runs, oldest first: the delay is the same for all. */
+  readonly #settling = new Map<number, Job>()
+  /** Jobs with a time of their own: those that failed, and directories whose last child has just finished. */
+  readonly #unordered = new Map<number, Job>()
+  /** Dirty children of directories that are not in the queue themselves yet (or never, as the root). */
+  readonly #orphanCounts = new Map<number, number>()
+  /** Called when something may have become ready. */
+  onChange: () => void = () => {}
+
+  constructor(store: Store, names: Namespace, settleMs: number) {
+    this.#names = names
+    this.#settleMs = settleMs
+    this.#stored = store.env.openDB({ name: 'staging:queue', keyEncoding: 'binary' })
+  }
+
+  /** Takes up what an earlier run left. */
+  load(): void {
+    for (const { key, value } of this.#stored.getRange({})) {
+      const node = this.#names.find(keyIno(key))
+      if (node === undefined) this.#stored.removeSync(key)
+      else Object.assign(this.#add(node), { tries: value.tries, error: value.error })
+    }
+    for (const job of this.#jobs.values()) this.settle(job.ino)
+  }
+
+  /** The content of `node` has changed or is about to: its CID no longer holds, nor those above it. */
+  mark(node: StagingNode): void {
+    if (node.ino === STAGING_ROOT_INO) return
+    if (node.dirty && this.#jobs.has(node.ino)) return
+    node.dirty = true
+    this.#names.put(node)
+    this.#stored.putSync(inoKey(node.ino), { tries: 0 })
+    this.#add(node)
+    this.#markParent(node.parent)
+  }
+
+  /** A directory gained, lost or renamed an entry. */
+  markDirectory(ino: number): void {
+    this.#markParent(ino)
+  }
+
+  #markParent(ino: number): void {
+    const directory = ino === 0 ? undefined : this.#names.find(ino)
+    if (directory === undefined) return
+    directory.generation++
+    this.mark(directory)
+    this.settle(ino)
+  }
+
+  /** The delay of a node begins anew. */
+  settle(ino: number): void {
+    const job = this.#jobs.get(ino)
+    if (job === undefined) return
+    job.dueMs = Date.now() + this.#settleMs
+    this.#wait(job)
+  }
+
+  /** A file is open for writing again: it waits for the close. */
+  suspend(ino: number): void {
+    const job = this.#jobs.get(ino)
+    if (job === undefined) return
+    job.dueMs = Number.POSITIVE_INFINITY
+    this.#settling.delete(ino)
+    this.#unordered.delete(ino)
+  }
+
+  /** The node has its CID, or is gone. */
+  clean(ino: number): void {
+    this.#stored.removeSync(inoKey(ino))
+    const job = this.#forget(ino)
+    if (job !== undefined) this.#childLeft(job.parent)
+  }
+
+  /** Failed; stays in the queue, to be tried again later and later. */
+  failed(ino: number, error: string): void {
+    const job = this.#jobs.get(ino)
+    if (job === undefined) return
+    job.running = false
+    job.tries++
+    job.error = error
+    job.dueMs = Date.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (job.tries - 1))
+    this.#stored.putSync(inoKey(ino), { tries: job.tries, error })
+    this.#unordered.set(ino, job)
+    this.onChange()
+  }
+
+  /** Was given out but is not finished, without having failed: back with a new delay. */
+  putBack(ino: number): void {
+    const job = this.#jobs.get(ino)
+    if (job !== undefined) job.running = false
+    this.settle(ino)
+  }
+
+  /** The node is in another directory now. */
+  moved(node: StagingNode): void {
+    const job = this.#jobs.get(node.ino)
+    if (job === undefined) return
+    const from = job.parent
+    job.parent = node.parent
+    this.#childCame(node.parent)
+    this.#childLeft(from)
+  }
+
+  /** A job whose time has come, marked as running; undefined when there is none. */
+  take(): Job | undefined {
+    const nowMs = Date.now()
+    const job = this.#firstDue(this.#settling, nowMs) ?? this.#anyDue(nowMs)
+    if (job === undefined) return undefined
+    job.running = true
+    return job
+  }
+
+  /** Milliseconds until something may be ready; undefined when nothing waits for time. */
+  nextDelayMs(): number | undefined {
+    const dues = [...this.#unordered.values()].map(job => job.dueMs)
+    const first = this.#settling.values().next().value
+    if (first !== undefined) dues.push(first.dueMs)
+    return dues.length === 0 ? undefined : Math.max(0, Math.min(...dues) - Date.now())
+  }
+
+  get(ino: number): Job | undefined {
+    return this.#jobs.get(ino)
+  }
+
+  jobs(): Iterable<Job> {
+    return this.#jobs.values()
+  }
+
+  #firstDue(waiting: Map<number, Job>, nowMs: number): Job | undefined {
+    for (const job of waiting.values()) {
+      if (job.dueMs > nowMs) return undefined
+      waiting.delete(job.ino)
+      if (job.dirtyChildren === 0) return job
+    }
+    return undefined
+  }
+
+  #anyDue(nowMs: number): Job | undefined {
+    for (const job of this.#unordered.values()) {
+      if (job.dueMs > nowMs) continue
+      this.#unordered.delete(job.ino)
+      if (job.dirtyChildren === 0) return job
+    }
+    return undefined
+  }
+
+  #add(node: StagingNode): Job {
+    const job: Job = {
+      ino: node.ino,
+      isDirectory: node.type === 'directory',
+      parent: node.parent,
+      dirtyChildren: this.#orphanCounts.get(node.ino) ?? 0,
+      dueMs: Number.POSITIVE_INFINITY,
+      tries: 0,
+      error: undefined,
+      running: false,
+    }
+    this.#orphanCounts.delete(node.ino)
+    this.#jobs.set(node.ino, job)
+    this.#childCame(node.parent)
+    return job
+  }
+
+  #childCame(parent: number): void {
+    const job = this.#jobs.get(parent)
+    if (job !== undefined) job.dirtyChildren++
+    else this.#orphanCounts.set(parent, (this.#orphanCounts.get(parent) ?? 0) + 1)
+  }
+
+  #childLeft(parent: number): void {
+    const job = this.#jobs.get(parent)
+    if (job === undefined) {
+      const left = (this.#orphanCounts.get(parent) ?? 1) - 1
+      if (left > 0) this.#orphanCounts.set(parent, left)
+      else this.#orphanCounts.delete(parent)
+    } else if (--job.dirtyChildren === 0 && !job.running && job.dueMs !== Number.POSITIVE_INFINITY) {
+      this.#settling.delete(job.ino)
+      this.#unordered.set(job.ino, job)
+    }
+    this.onChange()
+  }
+
+  #forget(ino: number): Job | undefined {
+    const job = this.#jobs.get(ino)
+    if (job === undefined) return undefined
+    this.#jobs.delete(ino)
+    this.#settling.delete(ino)
+    this.#unordered.delete(ino)
+    if (job.dirtyChildren > 0) this.#orphanCounts.set(ino, job.dirtyChildren)
+    return job
+  }
+
+  /** Into the line of those that settle, at its end. */
+  #wait(job: Job): void {
+    if (job.running || job.dueMs === Number.POSITIVE_INFINITY) return
+    this.#unordered.delete(job.ino)
+    this.#settling.delete(job.ino)
+    this.#settling.set(job.ino, job)
+    this.onChange()
+  }
+}

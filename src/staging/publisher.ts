@@ -1,0 +1,293 @@
+/**
+ * Turns what is dirty into blocks under a CID.
+ *
+ * Invariant: a node loses `dirty` only in a transaction in which its CID is stored, after everything under
+ * that CID is on the disk; and only if its content is still the one that was hashed. The working object is
+ * sealed (large files: its ranges become the leaves) or, when its bytes were copied into a pack (small files)
+ * or are held already, removed after the index that no longer needs it is on the disk.
+ * Why small files are copied: syncing a file of 1 KiB costs as much as syncing a pack that holds a thousand.
+ */
+import * as fs from 'node:fs'
+import { promisify } from 'node:util'
+import { CID, CODEC_RAW, cidFromSha256, cidOf } from '../core/cid.js'
+import { messageOf } from '../core/errors.js'
+import { logger } from '../core/log.js'
+import type { Leaf, Store } from '../store/store.js'
+import { buildDirectory } from '../unixfs/import-directory.js'
+import { buildFile } from '../unixfs/import-file.js'
+import { buildSymlink } from '../unixfs/import-symlink.js'
+import { CHUNK_BYTES } from '../unixfs/profile.js'
+import type { Contents } from './contents.js'
+import type { DirtyQueue, Job } from './dirty-queue.js'
+import type { HashPool } from './hash-pool.js'
+import type { Namespace } from './namespace.js'
+import { lastCid, type StagingNode } from './node.js'
+import { SharedFd } from './shared-fd.js'
+
+const log = logger('staging:publisher')
+
+/** Files up to this size go into a pack instead of staying files. */
+const SMALL_BYTES = 64 * 1024
+/** Files and directories that are worked on side by side; one large file uses all hash workers by itself. */
+const CONCURRENCY = 2
+/** The main thread is given back after this long. */
+const SLICE_MS = 4
+const BATCH_FILES = 512
+const DIGEST_BYTES = 32
+
+export interface Published {
+  cid: CID
+  tsize: number
+}
+
+interface Candidate {
+  job: Job
+  generation: number
+  published: Published
+  /** Leaves to be found in the working object from now on; empty when it is not needed any more. */
+  leaves: Leaf[]
+}
+
+export interface PublisherParts {
+  store: Store
+  names: Namespace
+  contents: Contents
+  queue: DirtyQueue
+  hashes: HashPool
+  /** Inside the transaction in which `node` got its new CID. */
+  onPublished(node: StagingNode, previous: CID | undefined): void
+}
+
+const datasync = promisify(fs.fdatasync)
+const nextTurn = promisify(setImmediate)
+
+export class Publisher {
+  readonly #parts: PublisherParts
+  #running = 0
+  #timer: NodeJS.Timeout | undefined
+  #timerIsNow = false
+  #stopped = true
+  readonly #idle = new Set<() => void>()
+
+  constructor(parts: PublisherParts) {
+    this.#parts = parts
+  }
+
+  start(): void {
+    this.#stopped = false
+    this.#parts.queue.onChange = () => this.#schedule(0)
+    this.#schedule(0)
+  }
+
+  /** Takes nothing up any more; resolves when what was under way has ended. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    while (this.#running > 0) await new Promise<void>(resolve => this.#idle.add(resolve))
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#stopped || (this.#timer !== undefined && delayMs === 0 && this.#timerIsNow)) return
+    clearTimeout(this.#timer)
+    this.#timerIsNow = delayMs === 0
+    this.#timer = setTimeout(() => this.#pump(), delayMs)
+  }
+
+  #pump(): void {
+    this.#timer = undefined
+    this.#timerIsNow = false
+    while (!this.#stopped && this.#running < CONCURRENCY) {
+      const job = this.#parts.queue.take()
+      if (job === undefined) break
+      this.#running++
+      void this.#run(job).finally(() => this.#finished())
+    }
+    const delayMs = this.#running < CONCURRENCY ? this.#parts.queue.nextDelayMs() : undefined
+    if (delayMs !== undefined) this.#schedule(Math.max(1, delayMs))
+  }
+
+  #finished(): void {
+    this.#running--
+    for (const resolve of this.#idle) resolve()
+    this.#idle.clear()
+    this.#schedule(0)
+  }
+
+  async #run(job: Job): Promise<void> {
+    const node = this.#ready(job)
+    if (node === undefined) return
+    if (isSmall(node)) await this.#publishSmall(job)
+    else await this.#guard(job, () => (node.type === 'file' ? this.#publishLarge(job, node) : this.#publishDirectory(job)))
+  }
+
+  /** The node of a job that can be worked on now. */
+  #ready(job: Job): StagingNode | undefined {
+    const { names, contents, queue } = this.#parts
+    const node = names.find(job.ino)
+    if (node === undefined || node.parent === 0) {
+      queue.clean(job.ino)
+      return undefined
+    }
+    if (!contents.isBeingWritten(job.ino)) return node
+    job.running = false
+    queue.suspend(job.ino)
+    return undefined
+  }
+
+  async #guard(job: Job, work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (err) {
+      log('publishing node %d: %s', job.ino, messageOf(err))
+      this.#parts.queue.failed(job.ino, messageOf(err))
+    }
+  }
+
+  /** This job and as many other small ones as fit into a slice: one sync and one transaction for all. */
+  async #publishSmall(first: Job): Promise<void> {
+    const { store, queue } = this.#parts
+    const candidates: Candidate[] = []
+    const others: Job[] = []
+    const until = performance.now() + SLICE_MS
+    for (let job: Job | undefined = first; job !== undefined; ) {
+      const node = this.#ready(job)
+      if (node !== undefined && isSmall(node)) this.#prepareSmall(job, node, candidates)
+      else if (node !== undefined) others.push(job)
+      const full = others.length > 0 || candidates.length >= BATCH_FILES || performance.now() > until
+      job = full || this.#stopped ? undefined : queue.take()
+    }
+    await this.#guardBatch(candidates, async () => {
+      await store.flush()
+      this.#commit(candidates)
+    })
+    for (const job of others) queue.putBack(job.ino)
+  }
+
+  #prepareSmall(job: Job, node: StagingNode, candidates: Candidate[]): void {
+    try {
+      const published = node.type === 'symlink' ? this.#putSymlink(node) : this.#putSmallFile(node)
+      candidates.push({ job, generation: node.generation, published, leaves: [] })
+    } catch (err) {
+      this.#parts.queue.failed(job.ino, messageOf(err))
+    }
+  }
+
+  async #guardBatch(candidates: Candidate[], work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (err) {
+      log('publishing %d small files: %s', candidates.length, messageOf(err))
+      for (const { job } of candidates) this.#parts.queue.failed(job.ino, messageOf(err))
+    }
+  }
+
+  #putSymlink(node: StagingNode): Published {
+    const { store } = this.#parts
+    return buildSymlink(node.target ?? new Uint8Array(0), (cid, bytes) => void store.put(cid, bytes))
+  }
+
+  #putSmallFile(node: StagingNode): Published {
+    const { store } = this.#parts
+    const bytes = node.object === undefined ? new Uint8Array(0) : fs.readFileSync(store.objectPath(node.object))
+    const cid = cidOf(CODEC_RAW, bytes)
+    store.put(cid, bytes)
+    return { cid, tsize: bytes.length }
+  }
+
+  async #publishLarge(job: Job, node: StagingNode): Promise<void> {
+    const { store, hashes, queue } = this.#parts
+    const { generation, object, sizeBytes } = node
+    if (object === undefined) return queue.putBack(job.ino)
+    const file = new SharedFd(store.objectPath(object), 'r')
+    try {
+      const [digests] = await Promise.all([hashes.hashFile(file.fd, sizeBytes, CHUNK_BYTES), datasync(file.fd)])
+      const published = await buildFile(digests, sizeBytes, (cid, bytes) => void store.put(cid, bytes))
+      await store.flush()
+      this.#commit([{ job, generation, published, leaves: leavesOf(digests, sizeBytes) }])
+    } finally {
+      file.release()
+    }
+  }
+
+  async #publishDirectory(job: Job): Promise<void> {
+    const { store, names, queue } = this.#parts
+    const { generation } = names.get(job.ino)
+    const entries = await this.#entriesOf(job.ino)
+    if (entries === undefined) return queue.putBack(job.ino)
+    const published = await buildDirectory(entries, (cid, bytes) => void store.put(cid, bytes))
+    await store.flush()
+    this.#commit([{ job, generation, published, leaves: [] }])
+  }
+
+  /** Names with the CIDs of what they lead to; undefined when something has become dirty again. */
+  async #entriesOf(ino: number): Promise<{ name: Uint8Array; cid: CID; tsize: number }[] | undefined> {
+    const { names } = this.#parts
+    const entries: { name: Uint8Array; cid: CID; tsize: number }[] = []
+    for (let cookie = 0, more = true; more; ) {
+      const until = performance.now() + SLICE_MS
+      more = false
+      for (const item of names.entries(ino, cookie)) {
+        const child = names.get(item.ino)
+        if (child.dirty || child.cid === undefined) return undefined
+        entries.push({ name: item.name, cid: CID.decode(child.cid), tsize: child.tsize ?? 0 })
+        cookie = item.ino
+        if ((more = performance.now() > until)) break
+      }
+      if (more) await nextTurn()
+    }
+    return entries
+  }
+
+  #commit(candidates: Candidate[]): void {
+    const { store } = this.#parts
+    const unneeded: number[] = []
+    store.transaction(() => {
+      for (const candidate of candidates) this.#commitOne(candidate, unneeded)
+    })
+    if (unneeded.length > 0) void this.#dropLater(unneeded)
+  }
+
+  #commitOne({ job, generation, published, leaves }: Candidate, unneeded: number[]): void {
+    const { store, names, contents, queue, onPublished } = this.#parts
+    const node = names.find(job.ino)
+    job.running = false
+    if (node === undefined || node.parent === 0) return queue.clean(job.ino)
+    if (contents.isBeingWritten(job.ino)) return queue.suspend(job.ino)
+    if (node.generation !== generation) return queue.putBack(job.ino)
+    const previous = lastCid(node)
+    if (node.object !== undefined) {
+      if (leaves.every(leaf => store.has(leaf.cid))) unneeded.push(node.object)
+      else store.sealObject(node.object, leaves)
+      delete node.object
+    }
+    Object.assign(node, { cid: published.cid.bytes, tsize: published.tsize, dirty: false })
+    names.put(node)
+    queue.clean(job.ino)
+    onPublished(node, previous)
+  }
+
+  /** Objects whose bytes are held elsewhere, once the index on disk says so as well. */
+  async #dropLater(objects: number[]): Promise<void> {
+    const { store } = this.#parts
+    try {
+      await store.flush()
+      for (const object of objects) store.dropObject(object)
+    } catch (err) {
+      log('objects %o stay until the next start: %s', objects, messageOf(err))
+    }
+  }
+}
+
+function isSmall(node: StagingNode): boolean {
+  return node.type === 'symlink' || (node.type === 'file' && node.sizeBytes <= SMALL_BYTES)
+}
+
+function leavesOf(digests: Uint8Array, sizeBytes: number): Leaf[] {
+  const leaves: Leaf[] = []
+  for (let offset = 0, at = 0; offset < sizeBytes; offset += CHUNK_BYTES, at += DIGEST_BYTES) {
+    const cid = cidFromSha256(CODEC_RAW, digests.subarray(at, at + DIGEST_BYTES))
+    leaves.push({ cid, offset, length: Math.min(CHUNK_BYTES, sizeBytes - offset) })
+  }
+  return leaves
+}

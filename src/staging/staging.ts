@@ -1,0 +1,318 @@
+/**
+ * The writable tree as the file system sees it: names, content, publication and pins kept in step.
+ *
+ * Invariant: each change of a name is one transaction that also queues what it makes dirty and moves the pins:
+ * the entries of the root are what is pinned. Old content is unpinned in the transaction that pins the new.
+ * Why one class: a rename touches the namespace, the queue, the pins and the back-end, and a crash must not
+ * find them at different points.
+ */
+import type { CID } from '../core/cid.js'
+import { CidfsError } from '../core/errors.js'
+import { type MaybePromise, then } from '../core/maybe-promise.js'
+import type { Store } from '../store/store.js'
+import { buildDirectory } from '../unixfs/import-directory.js'
+import type { Backend } from './backend.js'
+import { BackendQueue } from './backend-queue.js'
+import { Contents } from './contents.js'
+import type { CopyContent } from './copy-content.js'
+import { DirtyQueue } from './dirty-queue.js'
+import { HashPool } from './hash-pool.js'
+import { Namespace, type Owner } from './namespace.js'
+import { currentCid, lastCid, now, STAGING_ROOT_INO, type StagingNode, type Timestamp } from './node.js'
+import { Publisher } from './publisher.js'
+
+export interface StagingOptions {
+  /** Owner of the root. */
+  owner: Owner
+  /** Milliseconds between the last close of a file and its publication. */
+  settleMs: number
+  backend?: Backend | undefined
+  copyContent: CopyContent
+}
+
+export type PublicationState = 'writing' | 'queued' | 'publishing' | 'pinned' | 'failed'
+
+export interface Publication {
+  state: PublicationState
+  tries: number
+  error: string | undefined
+}
+
+/** Attributes that `setAttributes` changes; only what is present. */
+export interface NodeChanges {
+  mode?: number
+  uid?: number
+  gid?: number
+  atime?: Timestamp
+  mtime?: Timestamp
+  sizeBytes?: number
+}
+
+export class Staging {
+  readonly names: Namespace
+  readonly contents: Contents
+  readonly queue: DirtyQueue
+  readonly backend: BackendQueue | undefined
+  readonly #store: Store
+  readonly #hashes = new HashPool()
+  readonly #publisher: Publisher
+  #rootCid: { generation: number; cid: CID } | undefined
+
+  constructor(store: Store, options: StagingOptions) {
+    this.#store = store
+    this.names = new Namespace(store, options.owner)
+    this.queue = new DirtyQueue(store, this.names, options.settleMs)
+    this.contents = new Contents(store, this.names, this.queue, options.copyContent)
+    this.backend = options.backend && new BackendQueue(store, options.backend)
+    this.#publisher = new Publisher({
+      store,
+      names: this.names,
+      contents: this.contents,
+      queue: this.queue,
+      hashes: this.#hashes,
+      onPublished: (node, previous) => this.#pinPublished(node, previous),
+    })
+    // its generation, which tells whether the CID of the root still holds, is only in memory
+    this.names.hold(STAGING_ROOT_INO)
+    this.#recover()
+  }
+
+  /** Puts right what a crash left: unnamed nodes, sizes that were not stored, objects nobody refers to. */
+  #recover(): void {
+    for (const ino of this.names.orphans()) this.purge(ino)
+    this.queue.load()
+    const used = new Set<number>()
+    for (const job of this.queue.jobs()) {
+      const node = this.names.get(job.ino)
+      this.contents.recover(node)
+      if (node.object !== undefined) used.add(node.object)
+    }
+    for (const object of this.#store.unsealedObjects()) if (!used.has(object)) this.#store.dropObject(object)
+  }
+
+  start(): void {
+    this.#publisher.start()
+    this.backend?.start()
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#publisher.stop(), this.backend?.stop()])
+    await this.#hashes.close()
+  }
+
+  createFile(parent: number, name: Uint8Array, mode: number, owner: Owner): StagingNode {
+    return this.#create(() => this.names.create(parent, name, 'file', mode, owner))
+  }
+
+  createDirectory(parent: number, name: Uint8Array, mode: number, owner: Owner): StagingNode {
+    return this.#create(() => this.names.create(parent, name, 'directory', mode, owner))
+  }
+
+  createSymlink(parent: number, name: Uint8Array, target: Uint8Array, owner: Owner): StagingNode {
+    return this.#create(() => this.names.create(parent, name, 'symlink', 0o777, owner, target))
+  }
+
+  #create(make: () => StagingNode): StagingNode {
+    return this.names.transaction(() => {
+      const node = make()
+      this.queue.mark(node)
+      this.queue.settle(node.ino)
+      return node
+    })
+  }
+
+  /** @throws CidfsError `NOT_FOUND`, `IS_DIRECTORY`. */
+  unlink(parent: number, name: Uint8Array): void {
+    const node = this.names.existing(parent, name)
+    if (node.type === 'directory') throw new CidfsError('IS_DIRECTORY', 'is a directory')
+    this.#remove(node)
+  }
+
+  /** @throws CidfsError `NOT_FOUND`, `NOT_DIRECTORY`, `NOT_EMPTY`. */
+  rmdir(parent: number, name: Uint8Array): void {
+    const node = this.names.existing(parent, name)
+    if (node.type !== 'directory') throw new CidfsError('NOT_DIRECTORY', `is a ${node.type}`)
+    if (!this.names.isEmpty(node.ino)) throw new CidfsError('NOT_EMPTY', 'directory is not empty')
+    this.#remove(node)
+  }
+
+  #remove(node: StagingNode): void {
+    const { parent } = node
+    this.names.transaction(() => {
+      this.#leaveRoot(node)
+      this.names.unlink(node)
+      this.queue.clean(node.ino)
+      this.queue.markDirectory(parent)
+    })
+  }
+
+  /** Ends a node that has no name and that nobody has open or knows any more. */
+  purge(ino: number): void {
+    const node = this.names.find(ino)
+    if (node === undefined || node.parent !== 0 || ino === STAGING_ROOT_INO) return
+    this.contents.discard(node)
+    this.queue.clean(ino)
+    this.names.remove(ino)
+  }
+
+  /**
+   * rename(2), `replace` false as with RENAME_NOREPLACE.
+   * @throws CidfsError `NOT_FOUND`, `EXISTS`, `IS_DIRECTORY`, `NOT_DIRECTORY`, `NOT_EMPTY`, `INVALID`.
+   */
+  rename(parent: number, name: Uint8Array, newParent: number, newName: Uint8Array, replace: boolean): void {
+    const node = this.names.existing(parent, name)
+    const target = this.names.lookup(newParent, newName)
+    if (target !== undefined && !replace) throw new CidfsError('EXISTS', 'name is taken')
+    if (target?.ino === node.ino) return
+    if (target !== undefined) this.#checkReplaceable(node, target)
+    this.#checkNotInside(node, newParent)
+    this.names.transaction(() => {
+      if (target !== undefined) {
+        this.#inheritPin(node, target, newParent)
+        this.#remove(target)
+      }
+      this.#move(node, () => this.names.rename(node, newParent, newName, undefined))
+      this.queue.markDirectory(parent)
+      this.queue.markDirectory(newParent)
+    })
+  }
+
+  /** RENAME_EXCHANGE */
+  exchange(parent: number, name: Uint8Array, otherParent: number, otherName: Uint8Array): void {
+    const a = this.names.existing(parent, name)
+    const b = this.names.existing(otherParent, otherName)
+    if (a.ino === b.ino) return
+    this.#checkNotInside(a, otherParent)
+    this.#checkNotInside(b, parent)
+    this.names.transaction(() => {
+      this.#move(a, () => this.#move(b, () => this.names.exchange(a, b)))
+      this.queue.markDirectory(parent)
+      this.queue.markDirectory(otherParent)
+    })
+  }
+
+  #checkReplaceable(node: StagingNode, target: StagingNode): void {
+    if (node.type === 'directory' && target.type !== 'directory') {
+      throw new CidfsError('NOT_DIRECTORY', 'a directory cannot replace a file')
+    }
+    if (node.type !== 'directory' && target.type === 'directory') {
+      throw new CidfsError('IS_DIRECTORY', 'a file cannot replace a directory')
+    }
+    if (target.type === 'directory' && !this.names.isEmpty(target.ino)) {
+      throw new CidfsError('NOT_EMPTY', 'directory is not empty')
+    }
+  }
+
+  #checkNotInside(node: StagingNode, directory: number): void {
+    if (node.type === 'directory' && this.names.isWithin(directory, node.ino)) {
+      throw new CidfsError('INVALID', 'a directory cannot be moved into itself')
+    }
+  }
+
+  /** Pins follow a node that comes to the root or leaves it. */
+  #move(node: StagingNode, rename: () => void): void {
+    const wasTop = node.parent === STAGING_ROOT_INO
+    rename()
+    const isTop = node.parent === STAGING_ROOT_INO
+    this.queue.moved(node)
+    if (wasTop && !isTop) this.#unpin(node)
+    const cid = currentCid(node)
+    if (isTop && cid !== undefined) this.#pin(node, cid)
+  }
+
+  /** What a rename replaces stays pinned until the new content is. */
+  #inheritPin(node: StagingNode, replaced: StagingNode, parent: number): void {
+    const cid = lastCid(replaced)
+    if (parent !== STAGING_ROOT_INO || cid === undefined || node.cid !== undefined) return
+    node.cid = cid.bytes
+    this.names.put(node)
+    this.#store.pins.add(cid, ownerOf(node))
+  }
+
+  #leaveRoot(node: StagingNode): void {
+    if (node.parent === STAGING_ROOT_INO) this.#unpin(node)
+  }
+
+  #pinPublished(node: StagingNode, previous: CID | undefined): void {
+    const cid = currentCid(node)
+    if (node.parent !== STAGING_ROOT_INO || cid === undefined) return
+    this.#pin(node, cid)
+    if (previous !== undefined && !previous.equals(cid)) this.#store.pins.remove(previous, ownerOf(node))
+  }
+
+  #pin(node: StagingNode, cid: CID): void {
+    this.#store.pins.add(cid, ownerOf(node))
+    this.backend?.want(node.ino, Buffer.from(node.name).toString(), cid)
+  }
+
+  #unpin(node: StagingNode): void {
+    const cid = lastCid(node)
+    if (cid !== undefined) this.#store.pins.remove(cid, ownerOf(node))
+    this.backend?.want(node.ino, Buffer.from(node.name).toString(), undefined)
+  }
+
+  /** chmod, chown, utimens and truncate in one. */
+  setAttributes(ino: number, changes: NodeChanges): MaybePromise<StagingNode> {
+    const { sizeBytes, ...others } = changes
+    const resized = sizeBytes === undefined ? undefined : this.contents.truncate(ino, sizeBytes)
+    return then(resized, () => {
+      const node = this.names.get(ino)
+      Object.assign(node, others)
+      node.ctime = now()
+      this.names.put(node)
+      return node
+    })
+  }
+
+  /** Counts an open of a file; a writer holds its publication back. */
+  open(ino: number, forWriting: boolean, truncate: boolean): void {
+    this.contents.open(ino, forWriting, truncate)
+    if (forWriting) this.queue.suspend(ino)
+  }
+
+  close(ino: number, forWriting: boolean): void {
+    if (this.contents.close(ino, forWriting)) this.queue.settle(ino)
+  }
+
+  /** Content and name are on the disk when it resolves. */
+  async sync(ino: number): Promise<void> {
+    await this.contents.sync(ino)
+    await this.#store.flush()
+  }
+
+  publicationOf(node: StagingNode): Publication {
+    if (node.type === 'file' && this.contents.isBeingWritten(node.ino)) return publication('writing')
+    const job = this.queue.get(node.ino)
+    if (job !== undefined) {
+      return publication(job.running ? 'publishing' : job.tries > 0 ? 'failed' : 'queued', job.tries, job.error)
+    }
+    const handed = node.parent === STAGING_ROOT_INO ? this.backend?.state(node.ino) : undefined
+    if (handed?.pending !== true) return publication('pinned')
+    return publication(handed.tries > 0 ? 'failed' : 'publishing', handed.tries, handed.error)
+  }
+
+  /** The CID of what a node holds now; undefined until it is published. That of the root is made on demand. */
+  async cidOf(ino: number): Promise<CID | undefined> {
+    if (ino !== STAGING_ROOT_INO) return currentCid(this.names.get(ino))
+    const { generation } = this.names.get(ino)
+    if (this.#rootCid?.generation === generation) return this.#rootCid.cid
+    const entries = []
+    for (const item of this.names.entries(ino)) {
+      const child = this.names.get(item.ino)
+      const cid = currentCid(child)
+      if (cid === undefined) return undefined
+      entries.push({ name: item.name, cid, tsize: child.tsize ?? 0 })
+    }
+    const { cid } = await buildDirectory(entries, (cid, bytes) => void this.#store.put(cid, bytes))
+    this.#rootCid = { generation, cid }
+    return cid
+  }
+}
+
+function ownerOf(node: StagingNode): string {
+  return `staging:${node.ino}`
+}
+
+function publication(state: PublicationState, tries = 0, error?: string): Publication {
+  return { state, tries, error }
+}
