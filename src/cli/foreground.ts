@@ -22,10 +22,7 @@ const SAME_SIGNAL_MS = 500
 const EXIT_GRACE_MS = 3000
 
 /** Runs the daemon until it is stopped. `onReady` is called when the mount answers. */
-export async function runForeground(
-  config: Config,
-  onReady: (running: { pid: number }) => void,
-): Promise<void> {
+export async function runForeground(config: Config, onReady: () => void): Promise<void> {
   if (config.log !== undefined) debug.enable(config.log)
   // A daemon in the background must not keep the directory it was started from busy.
   if (process.send !== undefined) process.chdir('/')
@@ -34,7 +31,7 @@ export async function runForeground(
   early.release()
   handleSignals(daemon, early.received)
   process.send?.({ ready: { pid: process.pid } } satisfies StartMessage, undefined, undefined, () => {})
-  onReady({ pid: process.pid })
+  onReady()
   await daemon.stopped
   setTimeout(() => process.exit(), EXIT_GRACE_MS).unref()
 }

@@ -111,7 +111,11 @@ export class CidFileSystem implements FileSystem {
     this.#tree(ino).forget(ino, count)
   }
 
-  getattr(ino: Ino, fh: Fh | undefined, ctx: Context): MaybePromise<{ attributes: Attributes; ttlMs: number }> {
+  getattr(
+    ino: Ino,
+    fh: Fh | undefined,
+    ctx: Context,
+  ): MaybePromise<{ attributes: Attributes; ttlMs: number }> {
     return this.#tree(ino).getattr(ino, fh, ctx)
   }
 

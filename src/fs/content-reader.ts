@@ -9,7 +9,7 @@ import type { BlockReader, FileRange, GetOptions } from '../core/blocks.js'
 import { type CID, keyOf } from '../core/cid.js'
 import { isPromise, type MaybePromise, then } from '../core/maybe-promise.js'
 import type { Store } from '../store/store.js'
-import { checkLeaf, FileTable, type Span } from '../unixfs/file-table.js'
+import { checkLeaf, type FileTable, type Span } from '../unixfs/file-table.js'
 import type { FileRanges, ReadResult } from './file-system.js'
 
 export class ContentReader {
@@ -85,7 +85,8 @@ export class ContentReader {
         continue
       }
       const block = fetched.get(keyOf(span.cid)) ?? this.#blocks.get(span.cid)
-      if (isPromise(block)) return block.then(bytes => this.#gather(spans, fetched.set(keyOf(span.cid), bytes)))
+      if (isPromise(block))
+        return block.then(bytes => this.#gather(spans, fetched.set(keyOf(span.cid), bytes)))
       checkLeaf(span, block.length)
       parts.push(block.subarray(span.dataOffset, span.dataOffset + span.length))
     }

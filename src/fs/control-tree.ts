@@ -54,7 +54,9 @@ export class ControlTree extends ReadOnlyTree {
 
   override getattr(ino: Ino): { attributes: Attributes; ttlMs: number } {
     const attributes =
-      ino === CONTROL_INO ? plainAttributes(ino, S_IFDIR | 0o555, 0) : (this.#nameOf(ino), fileAttributes(ino))
+      ino === CONTROL_INO
+        ? plainAttributes(ino, S_IFDIR | 0o555, 0)
+        : (this.#nameOf(ino), fileAttributes(ino))
     return { attributes, ttlMs: FOREVER_MS }
   }
 
@@ -73,7 +75,13 @@ export class ControlTree extends ReadOnlyTree {
     return { fh: this.#nextFh++, directIo: true }
   }
 
-  override read(ino: Ino, fh: Fh, offset: number, sizeBytes: number, _ctx: Context): MaybePromise<ReadResult> {
+  override read(
+    ino: Ino,
+    fh: Fh,
+    offset: number,
+    sizeBytes: number,
+    _ctx: Context,
+  ): MaybePromise<ReadResult> {
     const text = this.#open.get(fh) ?? then(this.#files[this.#nameOf(ino)]!(), made => Buffer.from(made))
     this.#open.set(fh, text)
     return then(text, bytes => bytes.subarray(offset, offset + sizeBytes))

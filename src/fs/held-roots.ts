@@ -84,7 +84,10 @@ export class HeldRoots {
   async #checkOne(key: string, candidate: Candidate): Promise<void> {
     const began = performance.now()
     const { signal } = this.#abort
-    const { missing } = await completeness(this.#store, candidate.cid, links, { signal, stopAtFirstMissing: true })
+    const { missing } = await completeness(this.#store, candidate.cid, links, {
+      signal,
+      stopAtFirstMissing: true,
+    })
     candidate.notBefore = Date.now() + REST * (performance.now() - began)
     if (missing > 0 || signal.aborted) return
     this.#store.roots.markHeld(candidate.cid, true)

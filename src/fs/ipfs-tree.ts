@@ -38,7 +38,15 @@ import { NodeErrors } from './node-errors.js'
 import type { ImmutableNode, NodeTable } from './node-table.js'
 import { SequentialReaders } from './sequential-readers.js'
 import { StatAhead } from './stat-ahead.js'
-import { FOREVER_MS, foreverEntry, plainAttributes, ReadOnlyTree, readOnly, S_IFDIR, wantsWriting } from './tree.js'
+import {
+  FOREVER_MS,
+  foreverEntry,
+  plainAttributes,
+  ReadOnlyTree,
+  readOnly,
+  S_IFDIR,
+  wantsWriting,
+} from './tree.js'
 
 export interface IpfsTreeParts {
   store: Store
@@ -122,7 +130,11 @@ export class IpfsTree extends ReadOnlyTree {
   }
 
   /** What a CID is: from its link where that tells, else from its root block. */
-  #inspected(cid: CID, hint: number, options: GetOptions): MaybePromise<NonNullable<ImmutableNode['inspected']>> {
+  #inspected(
+    cid: CID,
+    hint: number,
+    options: GetOptions,
+  ): MaybePromise<NonNullable<ImmutableNode['inspected']>> {
     if (cid.code === CODEC_RAW) {
       const known = this.#parts.store.locate(cid)?.length ?? hint
       if (known > 0) return { kind: 'bytes', sizeBytes: known }
@@ -130,7 +142,10 @@ export class IpfsTree extends ReadOnlyTree {
     return then(this.#parts.blocks.get(cid, options), bytes => inspect(cid, bytes))
   }
 
-  #inspectNode(node: ImmutableNode, options: GetOptions): MaybePromise<NonNullable<ImmutableNode['inspected']>> {
+  #inspectNode(
+    node: ImmutableNode,
+    options: GetOptions,
+  ): MaybePromise<NonNullable<ImmutableNode['inspected']>> {
     if (node.inspected !== undefined) return node.inspected
     return then(this.#inspected(node.cid, node.hintBytes, options), inspected => (node.inspected = inspected))
   }
@@ -202,14 +217,10 @@ export class IpfsTree extends ReadOnlyTree {
     return cids.every(cid => this.#parts.store.has(cid))
   }
 
-  override read(
-    ino: Ino,
-    fh: Fh,
-    offset: number,
-    sizeBytes: number,
-    ctx: Context,
-  ): MaybePromise<ReadResult> {
-    return this.#errors.watch(ino, () => this.#read(this.#parts.nodes.get(ino), fh, offset, sizeBytes, waitOf(ctx)))
+  override read(ino: Ino, fh: Fh, offset: number, sizeBytes: number, ctx: Context): MaybePromise<ReadResult> {
+    return this.#errors.watch(ino, () =>
+      this.#read(this.#parts.nodes.get(ino), fh, offset, sizeBytes, waitOf(ctx)),
+    )
   }
 
   #read(
@@ -261,7 +272,13 @@ export class IpfsTree extends ReadOnlyTree {
     )
   }
 
-  #addLinks(links: readonly DirLink[], parent: Ino, offset: number, plus: boolean, sink: DirectorySink): void {
+  #addLinks(
+    links: readonly DirLink[],
+    parent: Ino,
+    offset: number,
+    plus: boolean,
+    sink: DirectorySink,
+  ): void {
     const until = performance.now() + SLICE_MS
     for (let index = offset - AFTER_DOTS; index < links.length; index++) {
       const link = links[index]!
@@ -290,7 +307,7 @@ export class IpfsTree extends ReadOnlyTree {
 
   #listRoots(offset: number, plus: boolean, sink: DirectorySink): void {
     if (!addDots(sink, plus, IPFS_INO, ROOT_INO, offset)) return
-    for (const { cid, seq } of this.#parts.store.roots.list(offset - AFTER_DOTS)) {
+    for (const { cid, seq } of this.#parts.store.roots.list(Math.max(0, offset - AFTER_DOTS))) {
       const name = Buffer.from(cid.toString())
       const ino = contentIno(cid)
       if (!addEntry(sink, plus, { name, ino, type: linkType(cid) }, AFTER_DOTS + seq, undefined)) return

@@ -31,7 +31,10 @@ export function addEntry(
 /** `.` and `..` as far as `offset` is before them; false when the reply is full. */
 export function addDots(sink: DirectorySink, plus: boolean, ino: Ino, parent: Ino, offset: number): boolean {
   if (offset < 1 && !addEntry(sink, plus, { name: DOT, ino, type: DT_DIR }, 1, undefined)) return false
-  return offset >= AFTER_DOTS || addEntry(sink, plus, { name: DOT_DOT, ino: parent, type: DT_DIR }, AFTER_DOTS, undefined)
+  return (
+    offset >= AFTER_DOTS ||
+    addEntry(sink, plus, { name: DOT_DOT, ino: parent, type: DT_DIR }, AFTER_DOTS, undefined)
+  )
 }
 
 /** A whole directory of few entries that never change, their index is the cookie. */

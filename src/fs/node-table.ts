@@ -61,7 +61,8 @@ export class NodeTable {
   intern(cid: CID, ino: Ino, parent: Ino, hintBytes: number): ImmutableNode {
     for (let at = ino; ; at = nextIno(at)) {
       const node = this.#nodes.get(at) ?? this.#load(at)
-      if (node === undefined) return this.#add({ ino: at, cid, hintBytes, parent, inspected: undefined, nlookup: 0 })
+      if (node === undefined)
+        return this.#add({ ino: at, cid, hintBytes, parent, inspected: undefined, nlookup: 0 })
       if (sameContent(node.cid, cid)) return node
     }
   }

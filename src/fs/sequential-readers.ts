@@ -28,7 +28,9 @@ export class SequentialReaders {
   advance(fh: Fh, table: FileTable, offset: number, sizeBytes: number): void {
     let reader = this.#readers.get(fh)
     if (reader === undefined) {
-      reader = new ReadAhead(this.#blocks, table.sizeBytes, (start, end, signal) => this.#plan(table, start, end, signal))
+      reader = new ReadAhead(this.#blocks, table.sizeBytes, (start, end, signal) =>
+        this.#plan(table, start, end, signal),
+      )
       this.#readers.set(fh, reader)
     }
     reader.onRead(offset, sizeBytes)
@@ -57,7 +59,8 @@ function plannedBlocks(
   return then(spans, (found: Span[]) => {
     const planned: PlannedBlock[] = []
     for (const span of found) {
-      if (span.cid !== undefined && !blocks.has(span.cid)) planned.push({ cid: span.cid, sizeBytes: span.length })
+      if (span.cid !== undefined && !blocks.has(span.cid))
+        planned.push({ cid: span.cid, sizeBytes: span.length })
     }
     return planned
   })

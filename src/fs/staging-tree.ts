@@ -26,9 +26,9 @@ import {
   type Ino,
   type NegativeEntry,
   type Opened,
-  type ReadResult,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
+  type ReadResult,
   type Time,
 } from './file-system.js'
 import type { HeldRoots } from './held-roots.js'
@@ -177,8 +177,9 @@ export class StagingTree extends ReadOnlyTree {
     flags: number,
     ctx: Context,
   ): { entry: Entry; opened: Opened } {
-    const node = this.#staging.createFile(parent, name, mode, this.#ownerIn(parent, ctx))
-    this.#staging.open(node.ino, wantsWriting(flags), false)
+    const forWriting = wantsWriting(flags)
+    const node = this.#staging.createFile(parent, name, mode, this.#ownerIn(parent, ctx), forWriting)
+    this.#staging.open(node.ino, forWriting, false)
     return { entry: this.#entry(node), opened: { fh: node.ino, keepCache: true } }
   }
 
@@ -201,10 +202,6 @@ export class StagingTree extends ReadOnlyTree {
 
   override write(ino: Ino, _fh: Fh, offset: number, data: Uint8Array, flags: number): MaybePromise<number> {
     return this.#staging.contents.write(ino, offset, data, (flags & O_APPEND) !== 0)
-  }
-
-  override flush(ino: Ino): void {
-    this.#staging.contents.save(ino)
   }
 
   override release(ino: Ino, _fh: Fh, flags: number): void {

@@ -11,7 +11,7 @@ import { codeOf, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { prefetch } from '../sources/batch.js'
 import type { BlockService } from '../sources/block-service.js'
-import type { DirLink, Directory } from '../unixfs/directory.js'
+import type { Directory, DirLink } from '../unixfs/directory.js'
 
 const log = logger('fs:stat-ahead')
 

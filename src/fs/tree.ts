@@ -184,7 +184,8 @@ export abstract class ReadOnlyTree implements TreeOperations {
   /** One run of data: SEEK_DATA is where one is, SEEK_HOLE the end. */
   lseek(ino: Ino, fh: Fh, offset: number, whence: number, ctx: Context): MaybePromise<number> {
     const found = this.getattr(ino, fh, ctx)
-    const seek = (answer: { attributes: Attributes }): number => seekData(offset, whence, answer.attributes.sizeBytes)
+    const seek = (answer: { attributes: Attributes }): number =>
+      seekData(offset, whence, answer.attributes.sizeBytes)
     return found instanceof Promise ? found.then(seek) : seek(found)
   }
 

@@ -3,7 +3,9 @@
  *
  * Invariant: only what the kernel offers is asked for, so one list of wishes serves every version.
  * Deliberately absent: WRITEBACK_CACHE (the kernel would own sizes and times, and `write` would report success for
- * what is not accepted yet), DONT_MASK (the kernel applies the umask itself), SPLICE_*, EXPORT_SUPPORT.
+ * what is not accepted yet), DONT_MASK (the kernel applies the umask itself), SPLICE_*, EXPORT_SUPPORT, and
+ * POSIX_ACL: with it the kernel asks for the ACL at every permission check and takes the EOPNOTSUPP that `ls`
+ * needs to hear (xattr-operations.ts) for the answer to that check, so nobody but the owner could open anything.
  *
  * Reference: struct fuse_init_in, struct fuse_init_out
  */

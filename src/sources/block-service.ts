@@ -94,8 +94,9 @@ export class BlockService implements BlockReader {
     try {
       return this.#store.get(cid)
     } catch (err) {
-      // A damaged copy is as good as none, and a sound one may be a fetch away.
-      if (codeOf(err) !== 'STORE_DAMAGED' || this.#network.unavailable !== undefined) throw err
+      // A copy that cannot be read is as good as none, and a sound one may be a fetch away.
+      const damaged = codeOf(err) === 'STORE_DAMAGED' || codeOf(err) === 'IO'
+      if (!damaged || this.#network.unavailable !== undefined) throw err
       log('%s: %s', cid, messageOf(err))
       return undefined
     }
@@ -118,7 +119,7 @@ export class BlockService implements BlockReader {
     if (denied !== undefined) throw denied
     const fetch = new SharedFetch(cid, priority, this.#network, {
       arrived: bytes => this.#arrived(key, cid, bytes),
-      failed: (error, finalPriority) => this.#failed(key, cid, error, finalPriority),
+      failed: error => this.#failed(key, cid, error),
       ended: () => this.#fetches.delete(key),
     })
     this.#fetches.set(key, fetch)
@@ -135,10 +136,10 @@ export class BlockService implements BlockReader {
     }
   }
 
-  /** What a guess met with is not held against the reader who comes after it. */
-  #failed(key: string, cid: CID, error: CidfsError, priority: Priority): void {
+  #failed(key: string, cid: CID, error: CidfsError): void {
     log('%s: %s: %s', cid, error.code, error.message)
-    if (priority === 'demand') this.#remember(key, error)
+    // The end of the network says nothing about the block.
+    if (error.code !== 'INTERRUPTED') this.#remember(key, error)
   }
 
   #remember(key: string, error: CidfsError): CidfsError {

@@ -25,8 +25,6 @@ const FRESH_FAILURE_MS = 1_000
 interface Question {
   controller: AbortController
   startedAt: number
-  /** Worth a second attempt: the source was thought to be well. */
-  mayRetry: boolean
 }
 
 export class Race {
@@ -37,7 +35,9 @@ export class Race {
   readonly #deadlineMs: number
   readonly #asking = new Map<Lane, Question>()
   readonly #failures = new Map<Lane, SourceError>()
+  /** Failed without a clear no, the first time they were asked. */
   readonly #retryable = new Set<Lane>()
+  readonly #retried = new Set<Lane>()
   readonly #timers = new Set<NodeJS.Timeout>()
   #hedgeTimer: NodeJS.Timeout | undefined
   #impatient = false
@@ -79,7 +79,7 @@ export class Race {
     const candidates = this.#candidates()
     const lane = this.#choose(candidates)
     const best = candidates[0]
-    if (lane !== undefined) this.#ask(lane, true)
+    if (lane !== undefined) this.#ask(lane)
     else if (this.#asking.size > 0) return
     else if (best !== undefined) this.#waitForSlot(best)
     else if (!this.#askLastResort() && !this.#retry()) this.#giveUp()
@@ -105,24 +105,24 @@ export class Race {
     return best?.hasSlot(this.priority) ? best : undefined
   }
 
-  #ask(lane: Lane, mayRetry: boolean): void {
+  #ask(lane: Lane): void {
     this.#engine.stopWaiting(this)
     this.#impatient = false
-    const question = { controller: new AbortController(), startedAt: performance.now(), mayRetry }
+    const question = { controller: new AbortController(), startedAt: performance.now() }
     this.#asking.set(lane, question)
     lane.ask(this.cid, question.controller.signal).then(
       bytes => this.#settle('outrun', () => this.#resolve(bytes)),
-      (failure: SourceError) => this.#failed(lane, failure, question),
+      (failure: SourceError) => this.#failed(lane, failure),
     )
     this.#armHedge(lane)
   }
 
-  #failed(lane: Lane, failure: SourceError, { mayRetry }: Question): void {
+  #failed(lane: Lane, failure: SourceError): void {
     this.#asking.delete(lane)
     if (this.#settled) return
     this.#failures.set(lane, failure)
     const transient = failure.kind === 'failed' || failure.kind === 'unreachable'
-    if (mayRetry && transient && this.priority === 'demand') this.#retryable.add(lane)
+    if (transient && !this.#retried.has(lane)) this.#retryable.add(lane)
     // A source that said no leaves its place to the next one at once.
     this.#impatient = this.#asking.size > 0
     this.advance()
@@ -149,12 +149,13 @@ export class Race {
     const nobodyAnswered = this.#failures.size === 0
     const lane = this.#engine.lanes.find(lane => {
       const { health } = lane
-      if (!health.paused || this.#failures.has(lane) || !lane.hasSlot(this.priority)) return false
+      if (!health.paused || this.#failures.has(lane) || !lane.hasSlot('demand')) return false
       const stale = health.sinceFailureMs() >= FRESH_FAILURE_MS
       return stale || (nobodyAnswered && health.lastError?.kind !== 'unreachable')
     })
     if (lane === undefined) return false
-    this.#ask(lane, false)
+    this.#retried.add(lane)
+    this.#ask(lane)
     const question = this.#asking.get(lane)
     this.#after(LAST_RESORT_MS, () => question?.controller.abort('gave-up' satisfies AbortReason))
     return true
@@ -166,13 +167,13 @@ export class Race {
     this.#pausing = true
     this.#after(RETRY_PAUSE_MS, () => {
       this.#pausing = false
-      const lanes = [...this.#retryable].filter(lane => lane.hasSlot(this.priority))
-      this.#retryable.clear()
-      for (const lane of lanes) {
+      for (const lane of this.#retryable) {
+        this.#retried.add(lane)
         this.#failures.delete(lane)
-        this.#ask(lane, false)
+        if (lane.hasSlot('demand')) this.#ask(lane)
       }
-      if (lanes.length === 0) this.advance()
+      this.#retryable.clear()
+      this.advance()
     })
     return true
   }

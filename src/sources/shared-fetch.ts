@@ -24,8 +24,8 @@ export interface Reader {
 /** What the owner does when it is over. `arrived` and `failed` come before the readers are told. */
 export interface SharedFetchEvents {
   arrived(bytes: Uint8Array): void
-  /** Not called when every reader left. `priority` is the highest that any of them had. */
-  failed(error: CidfsError, priority: Priority): void
+  /** Not called when every reader left. */
+  failed(error: CidfsError): void
   /** From now on `join` must not be called. */
   ended(): void
 }
@@ -128,7 +128,7 @@ export class SharedFetch {
       if (this.#waiting.size > 0) return void this.#run(this.#longestMs(now))
     }
     this.#end()
-    this.#events.failed(error, this.#priority)
+    this.#events.failed(error)
     for (const waiting of [...this.#waiting]) waiting.settle(error)
   }
 

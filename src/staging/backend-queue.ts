@@ -139,7 +139,8 @@ export class BackendQueue {
 
   #isWantedTwice(cid: Uint8Array): boolean {
     let count = 0
-    for (const { value } of this.#wishes.getRange({})) if (same(value.wanted, cid) || same(value.done, cid)) count++
+    for (const { value } of this.#wishes.getRange({}))
+      if (same(value.wanted, cid) || same(value.done, cid)) count++
     return count > 1
   }
 

@@ -7,8 +7,10 @@
  * Why: what is under a CID must stay what it is, and a daemon that comes back after a crash finds the content
  * of every file by its node alone: the size of a working object is the size of the file.
  *
- * Size and mtime run ahead of the record while a file is being written; `save` (at flush, fsync, close) stores
- * them. One request to the disk is at most one write of the kernel (1 MiB), so it is made synchronously.
+ * Size and mtime run ahead of the record while a file is being written; they are stored with those of other
+ * files a moment later, or by `save` (fsync, publishing): a transaction for each close would cost more than the
+ * close. Until then the node is held in memory, and a crash finds the size in the working object.
+ * One request to the disk is at most one write of the kernel (1 MiB), so it is made synchronously.
  */
 import * as fs from 'node:fs'
 import { promisify } from 'node:util'
@@ -32,9 +34,10 @@ interface OpenContent {
   container: number
   /** A working copy being made; writes wait for it. */
   copying: Promise<void> | undefined
-  /** Size or times differ from the record. */
-  unsaved: boolean
 }
+
+/** Sizes and times are stored at most this long after they changed. */
+const SAVE_MS = 200
 
 export interface WorkingRange {
   range: FileRange
@@ -47,12 +50,19 @@ export class Contents {
   readonly #dirty: DirtyQueue
   readonly #copy: CopyContent
   readonly #open = new Map<number, OpenContent>()
+  readonly #unsaved = new Set<OpenContent>()
+  #saveTimer: NodeJS.Timeout | undefined
 
   constructor(store: Store, names: Namespace, dirty: DirtyQueue, copy: CopyContent) {
     this.#store = store
     this.#names = names
     this.#dirty = dirty
     this.#copy = copy
+  }
+
+  /** Gives a file that was just created its working object; for use in the transaction that creates it. */
+  begin(ino: number): void {
+    this.#beginObject(this.#content(ino), 0)
   }
 
   /** Counts an open; with `truncate` the file is emptied. */
@@ -76,7 +86,6 @@ export class Contents {
     if (forWriting) content.writers = Math.max(0, content.writers - 1)
     else content.readers = Math.max(0, content.readers - 1)
     const last = forWriting && content.writers === 0
-    if (last) this.save(ino)
     this.#closeIfIdle(content)
     return last
   }
@@ -116,7 +125,8 @@ export class Contents {
     const at = append ? node.sizeBytes : offset
     const fd = this.#file(content).fd
     let written = 0
-    while (written < data.length) written += fs.writeSync(fd, data, written, data.length - written, at + written)
+    while (written < data.length)
+      written += fs.writeSync(fd, data, written, data.length - written, at + written)
     this.#changed(content, Math.max(node.sizeBytes, at + written))
     return written
   }
@@ -125,7 +135,9 @@ export class Contents {
     const content = this.#content(ino)
     return this.#whenDone(
       content,
-      then(sizeBytes === 0 ? undefined : this.#makeWritable(content), () => this.#truncateNow(content, sizeBytes)),
+      then(sizeBytes === 0 ? undefined : this.#makeWritable(content), () =>
+        this.#truncateNow(content, sizeBytes),
+      ),
     )
   }
 
@@ -170,19 +182,40 @@ export class Contents {
     }
   }
 
-  /** Stores the size and times that ran ahead of the record. */
+  /** Stores the size and times of a file that ran ahead of its record. */
   save(ino: number): void {
     const content = this.#open.get(ino)
-    if (content === undefined || !content.unsaved) return
-    content.unsaved = false
+    if (content === undefined || !this.#unsaved.delete(content)) return
     this.#names.put(content.node)
+    this.#closeIfIdle(content)
+  }
+
+  /** As `save`, for all files. */
+  saveAll(): void {
+    clearTimeout(this.#saveTimer)
+    this.#saveTimer = undefined
+    const contents = [...this.#unsaved]
+    this.#unsaved.clear()
+    if (contents.length === 0) return
+    this.#names.transaction(() => {
+      for (const { node } of contents) this.#names.put(node)
+    })
+    for (const content of contents) this.#closeIfIdle(content)
   }
 
   /** Drops the working object of a node that is gone. */
   discard(node: StagingNode): void {
+    this.#forget(node.ino)
     if (node.object === undefined) return
     this.#store.dropObject(node.object)
     delete node.object
+  }
+
+  #forget(ino: number): void {
+    const content = this.#open.get(ino)
+    if (content === undefined) return
+    this.#unsaved.delete(content)
+    this.#closeIfIdle(content)
   }
 
   /** Working objects whose size the record does not know (the daemon died while they were written). */
@@ -205,11 +238,13 @@ export class Contents {
       file: undefined,
       container: -1,
       copying: undefined,
-      unsaved: false,
     }
     if (node.type !== 'file') {
       this.#names.letGo(ino)
-      throw new CidfsError(node.type === 'directory' ? 'IS_DIRECTORY' : 'INVALID', `node ${ino} is a ${node.type}`)
+      throw new CidfsError(
+        node.type === 'directory' ? 'IS_DIRECTORY' : 'INVALID',
+        `node ${ino} is a ${node.type}`,
+      )
     }
     this.#open.set(ino, content)
     return content
@@ -260,7 +295,8 @@ export class Contents {
     node.sizeBytes = sizeBytes
     node.mtime = node.ctime = now()
     node.generation++
-    content.unsaved = true
+    this.#unsaved.add(content)
+    this.#saveTimer ??= setTimeout(() => this.saveAll(), SAVE_MS)
   }
 
   /** Size changes without an open (truncate(2)) are stored and queued at once. */
@@ -275,7 +311,8 @@ export class Contents {
 
   #file(content: OpenContent): SharedFd {
     const container = content.node.object
-    if (container === undefined) throw new CidfsError('BAD_HANDLE', `node ${content.node.ino} has no working object`)
+    if (container === undefined)
+      throw new CidfsError('BAD_HANDLE', `node ${content.node.ino} has no working object`)
     if (content.container === container && content.file !== undefined) return content.file
     content.file?.release()
     content.file = new SharedFd(this.#store.objectPath(container), 'r+')
@@ -285,9 +322,9 @@ export class Contents {
 
   #closeIfIdle(content: OpenContent): void {
     if (content.readers + content.writers > 0 || content.copying !== undefined) return
-    this.save(content.node.ino)
     content.file?.release()
     content.file = undefined
+    if (this.#unsaved.has(content)) return
     if (this.#open.delete(content.node.ino)) this.#names.letGo(content.node.ino)
   }
 }

@@ -57,7 +57,8 @@ async function copySpan(store: Store, blocks: BlockReader, span: Span, fd: numbe
 function copyFully(inFd: number, inOffset: number, outFd: number, outOffset: number, length: number): void {
   for (let done = 0; done < length; ) {
     const count = native.copyFileRange(inFd, inOffset + done, outFd, outOffset + done, length - done)
-    if (count === 0) throw new CidfsError('STORE_DAMAGED', 'a container of the store is shorter than its index says')
+    if (count === 0)
+      throw new CidfsError('STORE_DAMAGED', 'a container of the store is shorter than its index says')
     done += count
   }
 }

@@ -53,7 +53,8 @@ export class HashPool {
     const digests = new Uint8Array(Math.ceil(sizeBytes / chunkBytes) * DIGEST_BYTES)
     let at = 0
     for (const result of settled) {
-      if (result.status === 'rejected') throw new CidfsError('IO', messageOf(result.reason), { cause: result.reason })
+      if (result.status === 'rejected')
+        throw new CidfsError('IO', messageOf(result.reason), { cause: result.reason })
       digests.set(result.value, at)
       at += result.value.length
     }

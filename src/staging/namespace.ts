@@ -169,9 +169,11 @@ export class Namespace {
   ): StagingNode {
     return this.transaction(() => {
       this.#checkAlive(parent)
-      if (this.lookup(parent, name) !== undefined) throw new CidfsError('EXISTS', 'name is taken', { path: text(name) })
+      if (this.lookup(parent, name) !== undefined)
+        throw new CidfsError('EXISTS', 'name is taken', { path: text(name) })
       const node = blankNode(this.#allocate(), type, parent, Uint8Array.from(name), mode, owner)
-      if (target !== undefined) Object.assign(node, { target: Uint8Array.from(target), sizeBytes: target.length })
+      if (target !== undefined)
+        Object.assign(node, { target: Uint8Array.from(target), sizeBytes: target.length })
       this.put(node)
       this.#link(node, parent, node.name)
       return node
@@ -224,14 +226,19 @@ export class Namespace {
   /** The entry of the root under which a node lies (itself, if it is one); undefined for the root and orphans. */
   topLevel(node: StagingNode): StagingNode | undefined {
     let at: StagingNode | undefined = node
-    while (at !== undefined && at.parent !== STAGING_ROOT_INO) at = at.parent === 0 ? undefined : this.find(at.parent)
+    while (at !== undefined && at.parent !== STAGING_ROOT_INO)
+      at = at.parent === 0 ? undefined : this.find(at.parent)
     return at
   }
 
   /** Path below `staging/`, for messages. */
   pathOf(node: StagingNode): string {
     const names: string[] = []
-    for (let at: StagingNode | undefined = node; at !== undefined && at.parent !== 0; at = this.find(at.parent)) {
+    for (
+      let at: StagingNode | undefined = node;
+      at !== undefined && at.parent !== 0;
+      at = this.find(at.parent)
+    ) {
       names.unshift(text(at.name))
     }
     return names.join('/')

@@ -32,7 +32,7 @@ const SMALL_BYTES = 64 * 1024
 const CONCURRENCY = 2
 /** The main thread is given back after this long. */
 const SLICE_MS = 4
-const BATCH_FILES = 512
+const BATCH_FILES = 2048
 const DIGEST_BYTES = 32
 
 export interface Published {
@@ -46,6 +46,12 @@ interface Candidate {
   published: Published
   /** Leaves to be found in the working object from now on; empty when it is not needed any more. */
   leaves: Leaf[]
+}
+
+interface Batch {
+  candidates: Candidate[]
+  /** Taken by mistake: they are not small. */
+  others: Job[]
 }
 
 export interface PublisherParts {
@@ -118,7 +124,10 @@ export class Publisher {
     const node = this.#ready(job)
     if (node === undefined) return
     if (isSmall(node)) await this.#publishSmall(job)
-    else await this.#guard(job, () => (node.type === 'file' ? this.#publishLarge(job, node) : this.#publishDirectory(job)))
+    else
+      await this.#guard(job, () =>
+        node.type === 'file' ? this.#publishLarge(job, node) : this.#publishDirectory(job),
+      )
   }
 
   /** The node of a job that can be worked on now. */
@@ -144,24 +153,32 @@ export class Publisher {
     }
   }
 
-  /** This job and as many other small ones as fit into a slice: one sync and one transaction for all. */
+  /** This job and the other small ones that are due: one sync and one transaction for all. */
   async #publishSmall(first: Job): Promise<void> {
     const { store, queue } = this.#parts
-    const candidates: Candidate[] = []
-    const others: Job[] = []
-    const until = performance.now() + SLICE_MS
+    const batch: Batch = { candidates: [], others: [] }
     for (let job: Job | undefined = first; job !== undefined; ) {
-      const node = this.#ready(job)
-      if (node !== undefined && isSmall(node)) this.#prepareSmall(job, node, candidates)
-      else if (node !== undefined) others.push(job)
-      const full = others.length > 0 || candidates.length >= BATCH_FILES || performance.now() > until
-      job = full || this.#stopped ? undefined : queue.take()
+      job = this.#prepareSlice(job, batch)
+      if (job !== undefined) await nextTurn()
     }
-    await this.#guardBatch(candidates, async () => {
+    await this.#guardBatch(batch.candidates, async () => {
       await store.flush()
-      this.#commit(candidates)
+      this.#commit(batch.candidates)
     })
-    for (const job of others) queue.putBack(job.ino)
+    for (const job of batch.others) queue.putBack(job.ino)
+  }
+
+  /** Prepares jobs until none is due, the batch is full or the slice is over; returns the one to go on with. */
+  #prepareSlice(first: Job, batch: Batch): Job | undefined {
+    const until = performance.now() + SLICE_MS
+    for (let job: Job | undefined = first; job !== undefined; job = this.#parts.queue.take()) {
+      const node = this.#ready(job)
+      if (node !== undefined && isSmall(node)) this.#prepareSmall(job, node, batch.candidates)
+      else if (node !== undefined) batch.others.push(job)
+      if (this.#stopped || batch.others.length > 0 || batch.candidates.length >= BATCH_FILES) return undefined
+      if (performance.now() > until) return this.#parts.queue.take()
+    }
+    return undefined
   }
 
   #prepareSmall(job: Job, node: StagingNode, candidates: Candidate[]): void {
@@ -189,7 +206,8 @@ export class Publisher {
 
   #putSmallFile(node: StagingNode): Published {
     const { store } = this.#parts
-    const bytes = node.object === undefined ? new Uint8Array(0) : fs.readFileSync(store.objectPath(node.object))
+    const bytes =
+      node.object === undefined ? new Uint8Array(0) : fs.readFileSync(store.objectPath(node.object))
     const cid = cidOf(CODEC_RAW, bytes)
     store.put(cid, bytes)
     return { cid, tsize: bytes.length }
@@ -201,7 +219,10 @@ export class Publisher {
     if (object === undefined) return queue.putBack(job.ino)
     const file = new SharedFd(store.objectPath(object), 'r')
     try {
-      const [digests] = await Promise.all([hashes.hashFile(file.fd, sizeBytes, CHUNK_BYTES), datasync(file.fd)])
+      const [digests] = await Promise.all([
+        hashes.hashFile(file.fd, sizeBytes, CHUNK_BYTES),
+        datasync(file.fd),
+      ])
       const published = await buildFile(digests, sizeBytes, (cid, bytes) => void store.put(cid, bytes))
       await store.flush()
       this.#commit([{ job, generation, published, leaves: leavesOf(digests, sizeBytes) }])
@@ -261,6 +282,7 @@ export class Publisher {
       else store.sealObject(node.object, leaves)
       delete node.object
     }
+    contents.save(job.ino)
     Object.assign(node, { cid: published.cid.bytes, tsize: published.tsize, dirty: false })
     names.put(node)
     queue.clean(job.ino)

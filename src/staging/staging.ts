@@ -97,11 +97,17 @@ export class Staging {
 
   async stop(): Promise<void> {
     await Promise.all([this.#publisher.stop(), this.backend?.stop()])
+    this.contents.saveAll()
     await this.#hashes.close()
   }
 
-  createFile(parent: number, name: Uint8Array, mode: number, owner: Owner): StagingNode {
-    return this.#create(() => this.names.create(parent, name, 'file', mode, owner))
+  /** `forWriting`: the file is opened for writing in the same step. */
+  createFile(parent: number, name: Uint8Array, mode: number, owner: Owner, forWriting = false): StagingNode {
+    return this.#create(() => {
+      const node = this.names.create(parent, name, 'file', mode, owner)
+      if (forWriting) this.contents.begin(node.ino)
+      return node
+    })
   }
 
   createDirectory(parent: number, name: Uint8Array, mode: number, owner: Owner): StagingNode {
@@ -284,7 +290,11 @@ export class Staging {
     if (node.type === 'file' && this.contents.isBeingWritten(node.ino)) return publication('writing')
     const job = this.queue.get(node.ino)
     if (job !== undefined) {
-      return publication(job.running ? 'publishing' : job.tries > 0 ? 'failed' : 'queued', job.tries, job.error)
+      return publication(
+        job.running ? 'publishing' : job.tries > 0 ? 'failed' : 'queued',
+        job.tries,
+        job.error,
+      )
     }
     const handed = node.parent === STAGING_ROOT_INO ? this.backend?.state(node.ino) : undefined
     if (handed?.pending !== true) return publication('pinned')

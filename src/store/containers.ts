@@ -51,7 +51,7 @@ export class Containers {
     this.#meta = env.named('meta')
     for (const { key, value } of this.#records.getRange()) this.#byId.set(key, { id: key, ...value })
     const { nextId, clean } = this.#meta.get('containers') ?? FRESH
-    this.#nextId = nextId
+    this.#nextId = Math.max(nextId, ...[...this.#byId.keys()].slice(-1).map(last => last + 1))
     this.wasClean = clean && !env.restored
   }
 
@@ -90,7 +90,8 @@ export class Containers {
     const container: Container = { id, kind, sealed: false, length: 0, synced: 0 }
     this.#env.transaction(() => {
       this.#byId.set(id, container)
-      this.#env.onRollback(() => this.#byId.delete(id))
+      // a pack was written to all the same and stays: the next flush records it
+      if (kind === 'object') this.#env.onRollback(() => this.#byId.delete(id))
       this.#nextId = Math.max(this.#nextId, id + 1)
       this.record(container)
       this.#writeMeta(false)

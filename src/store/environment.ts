@@ -10,6 +10,7 @@ import { type Database, open, type RootDatabase } from 'lmdb'
 import { CidfsError, messageOf } from '../core/errors.js'
 import {
   type CapturedState,
+  checkMetaPages,
   currentBootId,
   damaged,
   IndexSnapshot,
@@ -45,6 +46,7 @@ export class Environment {
   constructor(state: StateDirectory, bootId: string = currentBootId()) {
     this.#path = state.indexPath
     this.restored = restoreAfterReboot(state.indexPath, state.snapshotPath, bootId)
+    checkMetaPages(state.indexPath)
     this.root = openRoot(state.indexPath)
     this.#snapshot = this.#guard(() => this.#protect(state, bootId))
     syncDirectorySync(state.path)

@@ -35,6 +35,11 @@ const MAGIC = Buffer.from(new Uint32Array([0xbeefc0de]).buffer)
 /** From the magic to mm_txnid: magic, version, address, mapsize, two MDB_db of 48 bytes, last page. */
 const TXN_ID_OFFSET = 4 + 4 + 8 + 8 + 2 * 48 + 8
 
+/** From the magic to mm_psize: magic, version, address, mapsize. */
+const PAGE_SIZE_OFFSET = 4 + 4 + 8 + 8
+/** The magic lies behind the page header. */
+const MAX_PAGE_HEADER_BYTES = 64
+
 interface Slot {
   sequence: bigint
   indexBytes: number
@@ -74,6 +79,32 @@ export function restoreAfterReboot(indexPath: string, safePath: string, bootId: 
     fs.closeSync(fd)
   }
   return true
+}
+
+/**
+ * Looks for LMDB's two meta pages, since lmdb-js crashes the process when it opens a file without.
+ * @throws CidfsError `STORE_DAMAGED`.
+ */
+export function checkMetaPages(indexPath: string): void {
+  const size = fs.statSync(indexPath, { throwIfNoEntry: false })?.size ?? 0
+  if (size === 0) return
+  const fd = fs.openSync(indexPath, 'r')
+  try {
+    const first = readMetaHead(fd, 0)
+    const start = first.subarray(0, MAX_PAGE_HEADER_BYTES).indexOf(MAGIC)
+    if (start < 0) throw damaged(indexPath, 'it is no LMDB file')
+    const pageBytes = first.readUInt32LE(start + PAGE_SIZE_OFFSET)
+    if (readMetaHead(fd, pageBytes).indexOf(MAGIC) !== start)
+      throw damaged(indexPath, 'a meta page is missing')
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+function readMetaHead(fd: number, position: number): Buffer {
+  const bytes = Buffer.alloc(META_BYTES)
+  fs.readSync(fd, bytes, 0, META_BYTES, position)
+  return bytes
 }
 
 /** The error for an index that cannot be used, with what to do about it. */
@@ -198,8 +229,7 @@ export class IndexSnapshot {
 
   /** The head of the meta page of a transaction: they alternate between the first two pages. */
   #readMeta(txnId: number, pageBytes: number): Buffer {
-    const meta = Buffer.alloc(META_BYTES)
-    fs.readSync(this.#indexFd, meta, 0, META_BYTES, (txnId & 1) * pageBytes)
+    const meta = readMetaHead(this.#indexFd, (txnId & 1) * pageBytes)
     const start = meta.indexOf(MAGIC)
     if (start < 0 || meta.readBigUInt64LE(start + TXN_ID_OFFSET) !== BigInt(txnId)) {
       throw damaged(this.#indexPath, 'its meta page is not where LMDB writes it')

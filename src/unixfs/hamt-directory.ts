@@ -12,14 +12,15 @@ import { type DirLink, isVisibleName, NodeLink } from './dir-link.js'
 import { gather } from './gather.js'
 import { HamtShard, hashOfName } from './hamt-shard.js'
 import { getBlock, malformed } from './node.js'
+import { runSliced, type Steps } from './steps.js'
 
 /** Decoded shards a directory keeps for lookups; beyond that it starts anew. */
 const MAX_HELD_SHARDS = 16_384
 /** A long listing of local shards lets the event loop turn after this many milliseconds. */
 const LIST_SLICE_MS = 4
 
-/** A link to a shard that is not decoded yet. */
-interface Missing {
+/** A link to a shard. */
+interface ShardLink {
   shard: HamtShard
   index: number
   cid: CID
@@ -68,7 +69,7 @@ export class HamtDirectory {
       const found = Buffer.compare(shard.nameOf(index), name) === 0
       return found ? new NodeLink(shard.node, index, shard.prefixLength) : undefined
     }
-    const child = shard.children.get(index)
+    const child = shard.child(index)
     if (child !== undefined) return this.#descend(child, hash, name, options)
     const cid = shard.shardCid(index)
     return then(getBlock(this.#blocks, cid, options), bytes =>
@@ -77,11 +78,11 @@ export class HamtDirectory {
   }
 
   /** The child shard behind a link, decoded once. */
-  #adopt({ shard, index, cid }: Missing, bytes: Uint8Array): HamtShard {
-    const known = shard.children.get(index)
+  #adopt({ shard, index, cid }: ShardLink, bytes: Uint8Array): HamtShard {
+    const known = shard.child(index)
     if (known !== undefined) return known
     const child = new HamtShard(cid, bytes, { parent: shard, slot: shard.slots[index]! })
-    shard.children.set(index, child)
+    shard.setChild(index, child)
     this.#heldShards++
     this.#heldBytes += bytes.length
     return child
@@ -98,28 +99,26 @@ export class HamtDirectory {
     if (this.#links !== undefined) return this.#links
     const listing = new Listing(this.#root)
     const gathered = gather(
-      listing.missing,
-      ({ cid }) => getBlock(this.#blocks, cid, options),
+      listing.wanted,
+      ({ shard, index, cid }) => shard.child(index)?.node.bytes ?? getBlock(this.#blocks, cid, options),
       (job, bytes) => listing.visit(this.#adopt(job, bytes)),
       { sliceMs: LIST_SLICE_MS },
     )
-    return then(gathered, () => this.#finish(listing))
-  }
-
-  #finish(listing: Listing): readonly DirLink[] {
-    const links: DirLink[] = []
-    listing.collect(listing.root, links)
-    this.#links = links
-    this.#hidden = listing.hidden
-    return links
+    return then(gathered, () =>
+      then(runSliced(listing.collect()), links => {
+        this.#hidden = listing.hidden
+        this.#links = links
+        return links
+      }),
+    )
   }
 }
 
 /** One walk over all shards. */
 class Listing {
   readonly root: HamtShard
-  /** Shards to get; grows while they come in. */
-  readonly missing: Missing[] = []
+  /** Shards below those visited; grows while they come in. */
+  readonly wanted: ShardLink[] = []
   hidden = 0
   /** Links of a shard that are shown or lead to shards, where that is not all of them. */
   readonly #shown = new Map<HamtShard, number[]>()
@@ -147,18 +146,25 @@ class Listing {
     const key = binaryString(cid.bytes)
     if (this.#seen.has(key)) throw malformed(cid, 'shard occurs twice in a directory')
     this.#seen.add(key)
-    const child = shard.children.get(index)
-    if (child !== undefined) this.visit(child)
-    else this.missing.push({ shard, index, cid })
+    this.wanted.push({ shard, index, cid })
   }
 
-  collect(shard: HamtShard, links: DirLink[]): void {
+  /** The entries, when all shards were visited. */
+  *collect(): Steps<DirLink[]> {
+    const links: DirLink[] = []
+    yield* this.#collectFrom(this.root, links)
+    return links
+  }
+
+  *#collectFrom(shard: HamtShard, links: DirLink[]): Steps<void> {
     const shown = this.#shown.get(shard)
     const count = shown?.length ?? shard.slots.length
     for (let i = 0; i < count; i++) {
       const index = shown === undefined ? i : shown[i]!
-      if (shard.isShardLink(index)) this.collect(shard.children.get(index)!, links)
+      const child = shard.child(index)
+      if (child !== undefined) yield* this.#collectFrom(child, links)
       else links.push(new NodeLink(shard.node, index, shard.prefixLength))
     }
+    yield
   }
 }

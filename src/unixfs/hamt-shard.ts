@@ -51,8 +51,8 @@ export class HamtShard {
   readonly place: ShardPlace | undefined
   /** Slot of each link, ascending. */
   readonly slots: Uint16Array
-  /** Child shards decoded so far, by link. */
-  readonly children = new Map<number, HamtShard>()
+  /** Child shards decoded so far, by link; most shards have none. */
+  #children: Map<number, HamtShard> | undefined
 
   /** @throws CidfsError `MALFORMED_DAG`, `UNSUPPORTED_HASH`. */
   constructor(cid: CID, bytes: Uint8Array, place?: ShardPlace) {
@@ -86,6 +86,15 @@ export class HamtShard {
   /** Whether a link leads to another shard rather than to an entry. */
   isShardLink(index: number): boolean {
     return this.node.nameLength(index) === this.prefixLength
+  }
+
+  child(index: number): HamtShard | undefined {
+    return this.#children?.get(index)
+  }
+
+  setChild(index: number, child: HamtShard): void {
+    this.#children ??= new Map()
+    this.#children.set(index, child)
   }
 
   /** Name of an entry. */

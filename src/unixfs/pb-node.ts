@@ -164,10 +164,21 @@ function checkCid(bytes: Uint8Array, start: number, end: number): void {
   if (end - start === 34 && bytes[start] === 0x12 && bytes[start + 1] === 0x20) return
   const reader = new ProtobufReader(bytes, start, end)
   if (start === end) throw broken('dag-pb: link without a CID')
-  if (reader.varint() !== 1) throw broken('dag-pb: link with an unknown CID version')
-  reader.varint()
-  reader.varint()
-  if (reader.lengthDelimited() !== end) throw broken('dag-pb: link with bytes behind its CID')
+  if (cidVarint(reader) !== 1) throw broken('dag-pb: link with an unknown CID version')
+  cidVarint(reader)
+  cidVarint(reader)
+  if (cidVarint(reader) !== end - reader.pos)
+    throw broken('dag-pb: link with bytes missing or behind its CID')
+}
+
+/** Those of CIDs must be minimal, unlike those of protobuf. */
+function cidVarint(reader: ProtobufReader): number {
+  const start = reader.pos
+  const value = reader.varint()
+  if (reader.pos - start !== varintLength(value) || value === Number.MAX_SAFE_INTEGER) {
+    throw broken('dag-pb: link with a malformed CID')
+  }
+  return value
 }
 
 /** What `encodePbNode` needs of a link. */

@@ -33,6 +33,7 @@ interface Node {
   target?: Uint8Array
   /** Instead of `data`. */
   reader?: Reader
+  directIo?: boolean
   xattrs: Map<string, Uint8Array>
 }
 
@@ -61,6 +62,12 @@ export class MemoryFileSystem implements FileSystem {
   readonly readSizes: number[] = []
   readonly writeSizes: number[] = []
   interrupted = 0
+  /** Requests that wait for their interruption. */
+  hanging = 0
+  /** Lookups of this name hang. */
+  hangingName: string | undefined
+  /** Lookups of this name throw what no file system should. */
+  brokenName: string | undefined
   notifier: Notifier | undefined
   #nextIno = ROOT_INO + 1
   #nextFh = 1
@@ -83,16 +90,23 @@ export class MemoryFileSystem implements FileSystem {
     return ino
   }
 
-  /** A file of `sizeBytes` whose reads wait until they are interrupted. */
-  addHangingFile(name: string): Ino {
-    const reader: Reader = (_offset, _size, ctx) =>
-      new Promise((_resolve, reject) => {
-        ctx.signal.addEventListener('abort', () => {
-          this.interrupted++
-          reject(ctx.signal.reason)
-        })
+  /** A file whose reads wait until they are interrupted; with `directIo` the page cache is not between. */
+  addHangingFile(name: string, { directIo = false } = {}): Ino {
+    const reader: Reader = (_offset, _size, ctx) => this.#hang(ctx)
+    const ino = this.addFile(name, { sizeBytes: 1 << 20, reader })
+    this.nodes.get(ino)!.directIo = directIo
+    return ino
+  }
+
+  #hang(ctx: Context): Promise<never> {
+    this.hanging++
+    return new Promise((_resolve, reject) => {
+      ctx.signal.addEventListener('abort', () => {
+        this.hanging--
+        this.interrupted++
+        reject(ctx.signal.reason)
       })
-    return this.addFile(name, { sizeBytes: 1 << 20, reader })
+    })
   }
 
   /** Lookups that the kernel has not given back. */
@@ -154,13 +168,15 @@ export class MemoryFileSystem implements FileSystem {
     return { attributes, entryTtlMs: this.#ttlMs, attributesTtlMs: this.#ttlMs }
   }
 
-  #open(): Opened {
+  #open(node?: Node): Opened {
     const fh = this.#nextFh++
     this.openHandles.add(fh)
-    return { fh, keepCache: this.#keepCache }
+    return { fh, keepCache: this.#keepCache, directIo: node?.directIo ?? false }
   }
 
-  lookup(parent: Ino, name: Uint8Array): Entry | NegativeEntry {
+  lookup(parent: Ino, name: Uint8Array, ctx: Context): Entry | NegativeEntry | Promise<Entry> {
+    if (key(name) === this.hangingName) return this.#hang(ctx)
+    if (key(name) === this.brokenName) throw new TypeError('broken on purpose')
     const ino = this.#directory(parent).get(key(name))
     return ino === undefined ? { attributes: undefined, entryTtlMs: this.#ttlMs } : this.#entry(ino)
   }
@@ -244,7 +260,7 @@ export class MemoryFileSystem implements FileSystem {
 
   open(ino: Ino, flags: number): Opened {
     if (flags & constants.O_TRUNC) this.#resize(this.#get(ino), 0)
-    return this.#open()
+    return this.#open(this.#get(ino))
   }
 
   create(parent: Ino, name: Uint8Array, mode: number, _flags: number, ctx: Context) {

@@ -167,16 +167,23 @@ t.test('a timeout is remembered for the user, but the next read asks again', asy
   await t.rejects(Promise.resolve(again))
 })
 
-t.test('a failed guess is not held against the reader after it', async t => {
+t.test('a denial that a guess met with spares the reader after it the same question', async t => {
   const { network, blocks } = setUp()
   const { cid } = rawBlock()
   const guess = blocks.ensure(cid, { priority: 'read-ahead' })
   network.fetches[0]?.reject(new CidfsError('UNREACHABLE', 'all said no'))
   await t.rejects(Promise.resolve(guess))
+  t.throws(() => blocks.get(cid), { code: 'UNREACHABLE', message: 'all said no' })
+  t.equal(network.fetches.length, 1)
+})
+
+t.test('the end of the network is not remembered against a block', async t => {
+  const { network, blocks } = setUp()
+  const { cid } = rawBlock()
   const read = blocks.get(cid)
-  t.equal(network.fetches.length, 2)
-  network.fetches[1]?.reject(new CidfsError('UNREACHABLE', 'all said no'))
-  await t.rejects(Promise.resolve(read))
+  network.fetches[0]?.reject(new CidfsError('INTERRUPTED', 'shutting down'))
+  await t.rejects(Promise.resolve(read), { code: 'INTERRUPTED' })
+  t.equal(blocks.lastError(cid), undefined)
 })
 
 t.test('a reader who joins a guess raises it, once', async t => {

@@ -31,7 +31,7 @@ t.test('a clear no passes the question on at once', async t => {
   const near = new FakeSource('near', fails('absent'), 32, 5)
   const far = new FakeSource('far', has(bytes), 32, 500)
   const ms = await timed(() => engineOf(near, far).start(cid, demand).promise)
-  t.ok(ms < 40, `${ms} ms`)
+  t.ok(ms < 200, `${ms} ms`)
 })
 
 t.test('a silent source is hedged and then told to stop', async t => {
@@ -50,7 +50,7 @@ t.test('a source that keeps losing is not asked first any more', async t => {
   const engine = engineOf(near, far)
   for (let i = 0; i < 3; i++) await engine.start(cid, demand).promise
   const ms = await timed(() => engine.start(cid, demand).promise)
-  t.ok(ms < 40, `${ms} ms`)
+  t.ok(ms < 200, `${ms} ms`)
 })
 
 t.test('wrong bytes are never delivered: the next source is asked', async t => {
@@ -77,7 +77,7 @@ t.test('a no of every source ends the search at once and names each of them', as
       cid: cid.toString(),
     }),
   )
-  t.ok(ms < 50, `${ms} ms`)
+  t.ok(ms < 150, `${ms} ms`)
 })
 
 t.test('wrong bytes from all is BAD_BLOCK, wrong bytes and a failure is UNREACHABLE', async t => {
@@ -110,6 +110,19 @@ t.test('a connection that was cut by chance is tried once more', async t => {
   t.equal(source.asked.length, 2)
 })
 
+t.test('of two that were cut off, both are tried once more, readers and guesses alike', async t => {
+  for (const request of [demand, readAhead]) {
+    const { cid } = rawBlock()
+    const sources = [
+      new FakeSource('a', fails('failed', 'reset')),
+      new FakeSource('b', fails('failed', 'HTTP 500')),
+    ]
+    const race = engineOf(...sources).start(cid, request)
+    await t.rejects(race.promise, { code: 'UNREACHABLE', message: /a: reset; b: HTTP 500/ })
+    for (const source of sources) t.equal(source.asked.length, 2)
+  }
+})
+
 t.test('the only source is refused: one more try, and then at once for a second', async t => {
   const source = new FakeSource('down', fails('unreachable', 'connection refused'))
   const engine = engineOf(source)
@@ -117,7 +130,7 @@ t.test('the only source is refused: one more try, and then at once for a second'
   await t.rejects(engine.start(rawBlock().cid, demand).promise, missing)
   t.equal(source.asked.length, 2)
   const ms = await timed(() => t.rejects(engine.start(rawBlock().cid, demand).promise, missing))
-  t.ok(ms < 20, `${ms} ms`)
+  t.ok(ms < 150, `${ms} ms`)
   t.equal(source.asked.length, 2)
 })
 

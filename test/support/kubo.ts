@@ -94,7 +94,8 @@ export class KuboNode {
     }
     const end = performance.now() + START_TIMEOUT_MS
     while (!output.includes('Daemon is ready')) {
-      if (daemon.exitCode !== null || performance.now() > end) throw new Error(`Kubo did not start: ${output}`)
+      if (daemon.exitCode !== null || performance.now() > end)
+        throw new Error(`Kubo did not start: ${output}`)
       await sleep(20)
     }
     this.rpcUrl = toUrl(await readFile(join(this.repo, 'api'), 'utf8'))

@@ -159,6 +159,29 @@ t.test('on any bytes: a CidfsError, or what @ipld/dag-pb reads too', async t => 
   t.ok(accepted > 50, 'some were accepted')
 })
 
+t.test('a link whose CID multiformats would not take is refused while decoding', async t => {
+  const byte = fc.oneof(
+    fc.constantFrom(0, 1, 2, 0x12, 0x20, 0x55, 0x70, 0x7f, 0x80, 0xff),
+    fc.nat({ max: 255 }),
+  )
+  let accepted = 0
+  fc.assert(
+    fc.property(fc.array(byte, { minLength: 1, maxLength: 14 }), fc.boolean(), (head, whole) => {
+      const bytes = Uint8Array.from(whole ? [1, 0x55, 0x00, head.length, ...head] : head)
+      const block = [0x0a, bytes.length, ...bytes]
+      try {
+        const cid = decodePbNode(Uint8Array.from([0x12, block.length, ...block])).cid(0)
+        if (Buffer.compare(cid.bytes, bytes) !== 0) throw new Error('another CID')
+        accepted++
+      } catch (err) {
+        if (!(err instanceof CidfsError)) throw err
+      }
+    }),
+    { numRuns: 20_000 },
+  )
+  t.ok(accepted > 100)
+})
+
 t.test('a compact node is equal and does not keep the buffer it was cut from', async t => {
   const bytes = encodePbNode([link(someCid, 'a', 7)], utf8('data'))
   const slab = new Uint8Array(100_000)

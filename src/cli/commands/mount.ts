@@ -11,6 +11,7 @@ import { Command, Option } from 'commander'
 import { CidfsError } from '../../core/errors.js'
 import { type Config, loadConfig, type RawOptions } from '../../daemon/config.js'
 import { OPTIONS } from '../../daemon/config-options.js'
+import { VERSION } from '../../daemon/version.js'
 import { runForeground, type StartMessage } from '../foreground.js'
 import { print, printJson } from '../output.js'
 import { welcome } from '../welcome.js'
@@ -33,7 +34,7 @@ export function mountCommand(): Command {
   return command.action(async (dir: string) => {
     const flags = command.opts<MountFlags>()
     const config = await loadConfig(dir, rawOptions(command))
-    if (flags.foreground === true) await runForeground(config, running => report(config, running, flags))
+    if (flags.foreground === true) await runForeground(config, () => reportOwn(config, flags))
     else report(config, await startInBackground(config), flags)
   })
 }
@@ -54,6 +55,12 @@ function rawOptions(command: Command): RawOptions {
     ([key, value]) => [names.get(key) ?? key, value] as const,
   )
   return Object.fromEntries(entries.filter(([name]) => known.has(name)))
+}
+
+/** What started us in the background tells the user; our output is the log. */
+function reportOwn(config: Config, flags: MountFlags): void {
+  if (process.send === undefined) report(config, { pid: process.pid }, flags)
+  else print(`${new Date().toISOString()} cidfs ${VERSION} (pid ${process.pid}) serves ${config.mountpoint}`)
 }
 
 function report(config: Config, { pid }: { pid: number }, { json, foreground }: MountFlags): void {

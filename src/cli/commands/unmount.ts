@@ -1,8 +1,9 @@
 /**
  * `cidfs unmount <dir>`: asks the daemon to drain and stop, and returns when it is gone.
  *
- * Invariant: success means that nothing of the daemon is left: neither process nor mount (unless it was
- * detached lazily, which is said). The mount of a daemon that died is taken down without it.
+ * Invariant: success means that nothing of the daemon is left, neither process nor mount; where files are still
+ * open, the mount is out of the tree and the daemon ends with the last of them, which is said. The mount of a
+ * daemon that died is taken down without it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command } from 'commander'
@@ -15,8 +16,8 @@ import { ControlClient } from '../control-client.js'
 import { daemonAt } from '../find-daemon.js'
 import { count, note, print, printJson } from '../output.js'
 
-/** From the answer of the daemon to the end of its process. */
-const END_TIMEOUT_MS = 30_000
+/** From the end of the mount to the end of the process, which still publishes what is queued. */
+const END_TIMEOUT_MS = 60_000
 /** When a drain takes longer, the user is told what it waits for. */
 const EXPLAIN_AFTER_MS = 2000
 
@@ -63,7 +64,7 @@ async function stop(daemon: DaemonRecord, lazy: boolean): Promise<Report> {
   const timer = setTimeout(() => void explain(client), EXPLAIN_AFTER_MS)
   try {
     const result = await client.unmount({ lazy })
-    await waitForEnd(daemon)
+    if (!result.lazy) await waitForEnd(daemon) // else it serves what is open until that is closed
     return { mountpoint: daemon.mountpoint, stale: false, ...result }
   } catch (err) {
     if (codeOf(err) !== 'NOT_RUNNING') throw err

@@ -1,0 +1,214 @@
+/**
+ * A real daemon on a real mount, as a process of its own.
+ *
+ * Invariant: when the fixture has ended there is no mount, no process and no file of it, and the daemon has
+ * ended with 0 and has not collected descriptors: each of these is an error of the test that used it. The daemon talks to
+ * nobody but the sources that the test names.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readdir, readFile, readlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { mainFile } from './root.js'
+import { type RunOptions, type RunResult, run, runOk } from './run.js'
+import { type Owner, tempDir } from './temp.js'
+
+const START_TIMEOUT_MS = 30_000
+const STOP_TIMEOUT_MS = 45_000
+/** What a daemon may hold more than at its start: connections, worker threads, open packs. */
+const DESCRIPTOR_GROWTH = 100
+
+export interface MountOptions {
+  gateways?: string[]
+  kubo?: string
+  /** Further options of `cidfs mount`. */
+  args?: string[]
+  /** An existing directory to mount on; a new one when absent. */
+  dir?: string
+  /** State to go on with; a new one when absent. */
+  stateDir?: string
+  env?: NodeJS.ProcessEnv
+  uid?: number
+  gid?: number
+}
+
+export class Mount {
+  private constructor(
+    readonly dir: string,
+    readonly stateDir: string,
+    private readonly options: MountOptions,
+    private readonly daemon: ChildProcess,
+    private readonly output: { text: string },
+    private readonly runtimeDir: string,
+  ) {}
+
+  private descriptorsAtStart: string[] = []
+  private stopped = false
+
+  /** Returns when the mount answers; everything is taken down and checked after the test. */
+  static async start(t: Owner, options: MountOptions = {}): Promise<Mount> {
+    const temp = await tempDir(t, 'cidfs-mount-')
+    const dir = options.dir ?? join(temp, 'mnt')
+    const stateDir = options.stateDir ?? join(temp, 'state')
+    const runtimeDir = join(temp, 'run')
+    for (const path of [dir, runtimeDir]) await mkdir(path, { recursive: true, mode: 0o700 })
+    if (options.uid !== undefined) await runOk('chown', ['-R', `${options.uid}:${options.gid}`, temp])
+    const output = { text: '' }
+    const daemon = spawnDaemon(dir, stateDir, runtimeDir, options, output)
+    const mount = new Mount(dir, stateDir, options, daemon, output, runtimeDir)
+    t.teardown(() => mount.stop())
+    await mount.ready()
+    mount.descriptorsAtStart = await mount.descriptors()
+    return mount
+  }
+
+  get pid(): number {
+    return this.daemon.pid!
+  }
+
+  /** What the daemon printed, both streams. */
+  get log(): string {
+    return this.output.text
+  }
+
+  /** A path in the mount. */
+  path(...names: string[]): string {
+    return join(this.dir, ...names)
+  }
+
+  /** Runs a tool, by default in the mount. @throws Error unless its status is 0 */
+  run(tool: string, args: string[] = [], options: RunOptions = {}): Promise<RunResult> {
+    return runOk(tool, args, { cwd: this.dir, ...this.identity(), ...options })
+  }
+
+  /** Runs `cidfs …` outside of the mount, whatever its exit code. */
+  cli(args: string[], options: RunOptions = {}): Promise<RunResult> {
+    const env = { ...process.env, ...this.options.env, XDG_RUNTIME_DIR: this.runtimeDir, ...options.env }
+    return run(process.execPath, [mainFile, ...args], { cwd: '/', ...this.identity(), ...options, env })
+  }
+
+  /** As `cli`, parsed. @throws Error unless the exit code is 0 */
+  async json<T>(args: string[], options: RunOptions = {}): Promise<T> {
+    const { status, stdout, stderr } = await this.cli([...args, '--json'], options)
+    if (status !== 0) throw new Error(`cidfs ${args.join(' ')}: status ${status}: ${stderr}`)
+    return JSON.parse(stdout) as T
+  }
+
+  private identity(): { uid?: number; gid?: number } {
+    const { uid, gid } = this.options
+    return uid === undefined ? {} : { uid, gid: gid ?? uid }
+  }
+
+  /** What the daemon's descriptors are open on, as /proc shows it, sorted. */
+  async descriptors(): Promise<string[]> {
+    const dir = `/proc/${this.pid}/fd`
+    const targets = (await readdir(dir)).map(fd => readlink(join(dir, fd)).catch(() => undefined))
+    return (await Promise.all(targets)).filter(target => target !== undefined).sort()
+  }
+
+  /**
+   * Descriptors that the daemon holds now and should not: on deleted files, on files outside of its state, several on
+   * one container, or simply far more than at its start. Waits a little for those that are being closed.
+   */
+  async leakedDescriptors(timeoutMs = 3000): Promise<string[]> {
+    for (const end = performance.now() + timeoutMs; ; await sleep(50)) {
+      const leaked = this.suspicious(await this.descriptors())
+      if (leaked.length === 0 || performance.now() > end) return leaked
+    }
+  }
+
+  private suspicious(now: string[]): string[] {
+    const before = new Map<string, number>()
+    for (const target of this.descriptorsAtStart) before.set(target, (before.get(target) ?? 0) + 1)
+    const seen = new Map<string, number>()
+    const leaked = now.filter(target => {
+      const nth = (seen.get(target) ?? 0) + 1
+      seen.set(target, nth)
+      if (nth <= (before.get(target) ?? 0) || !target.startsWith('/')) return false
+      // a pack may be open once for appending and once for reading
+      return target.endsWith(' (deleted)') || !target.startsWith(this.stateDir) || nth > 2
+    })
+    const growth = now.length - this.descriptorsAtStart.length
+    return growth > DESCRIPTOR_GROWTH ? [...leaked, `${growth} more descriptors than at the start`] : leaked
+  }
+
+  /** Kills the daemon as a crash would. The dead mount stays until `stop`, or a `cidfs unmount` of the test. */
+  async kill(): Promise<void> {
+    this.stopped = true
+    this.daemon.kill('SIGKILL')
+    if (this.daemon.exitCode === null && this.daemon.signalCode === null) await once(this.daemon, 'exit')
+  }
+
+  /** Whether the kernel still has the mount. */
+  async isMounted(): Promise<boolean> {
+    const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n')
+    return lines.some(line => line.split(' ')[4] === this.dir)
+  }
+
+  /**
+   * Unmounts as a user would, with SIGTERM, and checks what is left.
+   * @throws Error when the daemon leaked, did not end, ended badly, or left its mount.
+   */
+  async stop(): Promise<void> {
+    const faults: string[] = []
+    if (!this.stopped) {
+      this.stopped = true
+      faults.push(...(await this.end()))
+    }
+    if (await this.isMounted()) {
+      await run('umount', ['-l', this.dir])
+      if (this.daemon.signalCode !== 'SIGKILL') faults.push('the mount is still there')
+    }
+    if (faults.length > 0) throw new Error(`${faults.join('; ')}\n${this.log}`)
+  }
+
+  private async end(): Promise<string[]> {
+    const { daemon } = this
+    if (daemon.exitCode !== null) return [`the daemon had ended with ${daemon.exitCode}`]
+    const faults = (await this.leakedDescriptors()).map(target => `leaked descriptor: ${target}`)
+    daemon.kill('SIGTERM')
+    const timer = setTimeout(() => daemon.kill('SIGKILL'), STOP_TIMEOUT_MS)
+    if (daemon.exitCode === null && daemon.signalCode === null) await once(daemon, 'exit')
+    clearTimeout(timer)
+    if (daemon.exitCode !== 0) faults.push(`the daemon ended with ${daemon.signalCode ?? daemon.exitCode}`)
+    return faults
+  }
+
+  private async ready(): Promise<void> {
+    const { daemon } = this
+    const message = once(daemon, 'message').then(([value]) => value as { ready?: unknown; failed?: unknown })
+    const exit = once(daemon, 'exit').then(([status]) => ({ failed: `ended with ${status}` }))
+    const timeout = new AbortController()
+    const late = sleep(START_TIMEOUT_MS, { failed: 'not mounted in time' }, { signal: timeout.signal })
+    const first = await Promise.race([message, exit, late.catch(() => ({ failed: 'aborted' }))])
+    timeout.abort()
+    if ('ready' in first) return
+    this.stopped = true
+    daemon.kill('SIGKILL')
+    throw new Error(`the daemon did not start: ${JSON.stringify(first.failed)}\n${this.log}`)
+  }
+}
+
+function spawnDaemon(
+  dir: string,
+  stateDir: string,
+  runtimeDir: string,
+  options: MountOptions,
+  output: { text: string },
+): ChildProcess {
+  const args = ['mount', '--foreground', '--isolated', '--state', stateDir]
+  for (const gateway of options.gateways ?? []) args.push('--gateway', gateway)
+  if (options.kubo !== undefined) args.push('--kubo', options.kubo)
+  const daemon = spawn(process.execPath, [mainFile, ...args, ...(options.args ?? []), dir], {
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    env: { ...process.env, ...options.env, XDG_RUNTIME_DIR: runtimeDir },
+    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.gid ?? options.uid }),
+  })
+  for (const stream of [daemon.stdout, daemon.stderr]) {
+    stream?.on('data', chunk => {
+      output.text = (output.text + chunk).slice(-50_000)
+    })
+  }
+  return daemon
+}
