@@ -85,6 +85,7 @@ export class ControlClient {
       }
       throw connectionLost(undefined)
     } catch (err) {
+      if (options.signal?.aborted === true) throw new CidfsError('INTERRUPTED', 'interrupted', { cause: err })
       throw (isStream(options.body) && options.body.errored) || err // an unreadable file ends the upload, too
     }
   }
@@ -147,9 +148,6 @@ function notAnswering(timeoutMs: number): CidfsError {
 
 function connectionLost(cause: unknown): CidfsError {
   if (cause instanceof CidfsError) return cause
-  if (cause instanceof Error && cause.name === 'AbortError') {
-    return new CidfsError('INTERRUPTED', 'interrupted', { cause })
-  }
   const code = (cause as NodeJS.ErrnoException | undefined)?.code
   if (code === 'ECONNREFUSED' || code === 'ENOENT') {
     return new CidfsError('NOT_RUNNING', 'no daemon answers there; start one with: cidfs mount <dir>', {

@@ -49,7 +49,8 @@ export async function startControlServer(
   await listenPrivately(server, socketPath)
   const unregister = await register({ mountpoint, stateDir, socket: socketPath })
   log('listening on %s', socketPath)
-  return { socketPath, close: () => close(server, requests, unregister) }
+  let closing: Promise<void> | undefined
+  return { socketPath, close: () => (closing ??= close(server, requests, unregister)) }
 }
 
 async function close(server: Server, requests: Requests, unregister: () => Promise<void>): Promise<void> {

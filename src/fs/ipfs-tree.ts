@@ -39,6 +39,7 @@ import type { ImmutableNode, NodeTable } from './node-table.js'
 import { SequentialReaders } from './sequential-readers.js'
 import { StatAhead } from './stat-ahead.js'
 import {
+  direntType,
   FOREVER_MS,
   foreverEntry,
   plainAttributes,
@@ -58,6 +59,8 @@ export interface IpfsTreeParts {
 
 /** A listing goes back to the kernel after this long, full or not: the rest follows with the next request. */
 const SLICE_MS = 4
+/** PATH_MAX, without the NUL. */
+const MAX_TARGET_BYTES = 4095
 /** New roots appear in `ipfs/` while it is mounted. */
 const ROOT_LIST_TTL_MS = 1_000
 
@@ -100,7 +103,7 @@ export class IpfsTree extends ReadOnlyTree {
       then(directory.find(kept, options), link => {
         if (link === undefined) return { attributes: undefined, entryTtlMs: FOREVER_MS }
         this.#statAhead.lookedUp(directory, kept)
-        return this.#entryOf(link.cid, parent, kept, hintOf(link), options)
+        return this.#entryOf(link.cid, parent, kept, hintOf(link.cid, link.tsize), options)
       }),
     )
   }
@@ -171,6 +174,7 @@ export class IpfsTree extends ReadOnlyTree {
   override readlink(ino: Ino, ctx: Context): MaybePromise<Uint8Array> {
     return then(this.#inspectNode(this.#parts.nodes.get(ino), waitOf(ctx)), inspected => {
       if (inspected.kind !== 'symlink') throw new CidfsError('INVALID', 'not a symbolic link')
+      if (inspected.target.length > MAX_TARGET_BYTES) throw new CidfsError('NAME_TOO_LONG', 'target too long')
       return inspected.target
     })
   }
@@ -281,11 +285,11 @@ export class IpfsTree extends ReadOnlyTree {
   ): void {
     const until = performance.now() + SLICE_MS
     for (let index = offset - AFTER_DOTS; index < links.length; index++) {
-      const link = links[index]!
-      const entry = plus ? this.#localEntry(link, parent) : undefined
-      const type = entry === undefined ? linkType(link.cid) : entry.attributes.mode >> 12
-      const ino = entry?.attributes.ino ?? contentIno(link.cid)
-      if (!addEntry(sink, plus, { name: link.name, ino, type }, AFTER_DOTS + index + 1, entry)) {
+      const { cid, name, tsize } = links[index]! // each is decoded anew when it is asked for
+      const entry = plus ? this.#localEntry(cid, parent, name, hintOf(cid, tsize)) : undefined
+      const type = entry === undefined ? linkType(cid) : direntType(entry.attributes.mode)
+      const ino = entry?.attributes.ino ?? contentIno(cid)
+      if (!addEntry(sink, plus, { name, ino, type }, AFTER_DOTS + index + 1, entry)) {
         if (entry !== undefined) this.forget(entry.attributes.ino, 1)
         return
       }
@@ -294,11 +298,10 @@ export class IpfsTree extends ReadOnlyTree {
   }
 
   /** The entry of a link if that needs no network; counted as one lookup. */
-  #localEntry(link: DirLink, parent: Ino): Entry | undefined {
-    const hint = hintOf(link)
-    if (hint === 0 && !this.#parts.blocks.has(link.cid)) return undefined
+  #localEntry(cid: CID, parent: Ino, name: Uint8Array, hint: number): Entry | undefined {
+    if (hint === 0 && !this.#parts.blocks.has(cid)) return undefined
     try {
-      const entry = this.#entryOf(link.cid, parent, link.name, hint, {})
+      const entry = this.#entryOf(cid, parent, name, hint, {})
       return isPromise(entry) ? undefined : entry
     } catch {
       return undefined // a malformed child fails its own lookup, not the listing
@@ -345,7 +348,6 @@ function canonicalName(cid: CID): Uint8Array {
 }
 
 /** The size of a raw block as its link tells it; 0 when it tells nothing that can be true. */
-function hintOf(link: DirLink): number {
-  const { cid, tsize } = link
+function hintOf(cid: CID, tsize: number): number {
   return cid.code === CODEC_RAW && tsize > 0 && tsize <= MAX_BLOCK_BYTES ? tsize : 0
 }

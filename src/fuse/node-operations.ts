@@ -69,7 +69,8 @@ export const readlink: Handler<Uint8Array> = {
 
 /** The new name, then the target. */
 export const symlink = entryHandler((host, args, request) => {
-  const [name, target] = args.names(0)
+  const name = args.name(0)
+  const target = args.string(name.length + 1)
   return host.fs.symlink(request.ino, name, target, request)
 })
 

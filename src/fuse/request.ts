@@ -8,6 +8,7 @@
  * Reference: struct fuse_in_header
  */
 import { CidfsError } from '../core/errors.js'
+import { MAX_NAME_BYTES } from '../core/limits.js'
 import type { Context, Ino } from '../fs/file-system.js'
 import { IN_HEADER_BYTES, REQUEST_BUFFER_BYTES } from './abi.js'
 
@@ -90,11 +91,18 @@ export class Arguments {
     return this.bytes.subarray(IN_HEADER_BYTES + at, IN_HEADER_BYTES + at + length)
   }
 
-  /** A name that ends in NUL. @throws CidfsError `INVALID` when it does not. */
-  name(at: number): Uint8Array {
+  /** The bytes before the next NUL. @throws CidfsError `INVALID` when there is none. */
+  string(at: number): Uint8Array {
     const end = this.bytes.indexOf(0, IN_HEADER_BYTES + at) - IN_HEADER_BYTES
-    if (end < at || end >= this.length) throw new CidfsError('INVALID', 'name without an end')
+    if (end < at || end >= this.length) throw new CidfsError('INVALID', 'string without an end')
     return this.bytes.subarray(IN_HEADER_BYTES + at, IN_HEADER_BYTES + end)
+  }
+
+  /** A name; the kernel itself sets no limit since Linux 6.15. @throws CidfsError `NAME_TOO_LONG`. */
+  name(at: number): Uint8Array {
+    const name = this.string(at)
+    if (name.length > MAX_NAME_BYTES) throw new CidfsError('NAME_TOO_LONG', 'name of more than 255 bytes')
+    return name
   }
 
   /** Two names, one behind the other. */

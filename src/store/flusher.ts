@@ -14,6 +14,7 @@ import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { Container, Containers } from './containers.js'
 import type { Environment } from './environment.js'
+import { isFull } from './packs.js'
 
 const log = logger('store:flush')
 
@@ -163,8 +164,7 @@ async function syncFile(path: string): Promise<boolean> {
 
 function syncError(cause: unknown): CidfsError {
   if (cause instanceof CidfsError) return cause
-  return new CidfsError('IO', `cannot write the store to disk: ${messageOf(cause)}`, {
-    cause,
-    syscall: 'fdatasync',
-  })
+  const { code, syscall } = cause as NodeJS.ErrnoException
+  const message = `cannot write the store to disk: ${messageOf(cause)}`
+  return new CidfsError(isFull(code) ? 'NO_SPACE' : 'IO', message, { cause, syscall: syscall ?? 'fdatasync' })
 }

@@ -120,6 +120,15 @@ function writeMeta(fd: number, slot: Slot): void {
   for (const page of [0, 1]) fs.writeSync(fd, meta, 0, meta.length, page * slot.pageBytes + start)
 }
 
+/** With room for both slots from the start: a flush on a full disk then needs none. */
+function openSafe(safePath: string): number {
+  const fd = fs.openSync(safePath, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600)
+  const { size } = fs.fstatSync(fd)
+  const room = 2 * SLOT_SPACING_BYTES
+  if (size < room) fs.writeSync(fd, Buffer.alloc(room - size), 0, room - size, size)
+  return fd
+}
+
 function readLatestSlot(safePath: string): Slot | undefined {
   if (!fs.existsSync(safePath)) return undefined
   const bytes = fs.readFileSync(safePath)
@@ -181,7 +190,7 @@ export class IndexSnapshot {
     this.#bootId = bootId
     this.#sequence = readLatestSlot(safePath)?.sequence ?? 0n
     this.#indexFd = fs.openSync(indexPath, 'r')
-    this.#safeFd = fs.openSync(safePath, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600)
+    this.#safeFd = openSafe(safePath)
     this.#pin = this.#hold()
   }
 

@@ -9,8 +9,11 @@ import * as fs from 'node:fs'
 import type { Location } from '../core/blocks.js'
 import type { CID } from '../core/cid.js'
 import { CidfsError, messageOf } from '../core/errors.js'
+import { logger } from '../core/log.js'
 import { encodeHeader, encodeSectionHead } from './car-format.js'
 import type { Container, Containers } from './containers.js'
+
+const log = logger('store:packs')
 
 /** What the file of every pack begins with. */
 export const PACK_HEADER = encodeHeader([])
@@ -127,8 +130,18 @@ export class Packs {
         rest = behind(rest, count)
       }
     } catch (cause) {
+      giveBack(fd, start)
       throw writeError('a pack', cause)
     }
+  }
+}
+
+/** Cuts off what a failed write left: others may need the room. Whatever stays is overwritten or cut later. */
+function giveBack(fd: number, length: number): void {
+  try {
+    fs.ftruncateSync(fd, length)
+  } catch (err) {
+    log('cannot truncate a pack: %s', messageOf(err))
   }
 }
 
@@ -144,10 +157,11 @@ function behind(buffers: Uint8Array[], count: number): Uint8Array[] {
 }
 
 function writeError(what: string, cause: unknown): CidfsError {
-  const code = (cause as NodeJS.ErrnoException).code
-  const full = code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
-  return new CidfsError(full ? 'NO_SPACE' : 'IO', `cannot write ${what}: ${messageOf(cause)}`, {
-    cause,
-    syscall: 'write',
-  })
+  const code = isFull((cause as NodeJS.ErrnoException).code) ? 'NO_SPACE' : 'IO'
+  return new CidfsError(code, `cannot write ${what}: ${messageOf(cause)}`, { cause, syscall: 'write' })
+}
+
+/** Whether an error code of Node's says that there is no room. */
+export function isFull(code: string | undefined): boolean {
+  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
 }

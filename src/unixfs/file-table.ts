@@ -31,6 +31,7 @@ export class FileTable {
   readonly #root: FileNode
   /** Interior nodes below the root, least recently used first. */
   readonly #held = new Set<FileNode>()
+  #lastUsed: FileNode | undefined
   #aligned = true
 
   private constructor(root: FileNode) {
@@ -113,13 +114,14 @@ export class FileTable {
       if (piece.kind === 'pending') this.#flatten(piece.pieces ?? [], spans)
       else {
         spans.push(piece.span)
-        this.#touch(piece.owner)
+        if (piece.owner !== this.#lastUsed) this.#touch(piece.owner)
       }
     }
   }
 
   /** Children before parents: so the least recently used node has no held children. */
   #touch(owner: FileNode): void {
+    this.#lastUsed = owner
     for (let node: FileNode | undefined = owner; node?.parent !== undefined; node = node.parent) {
       this.#held.delete(node)
       this.#held.add(node)

@@ -162,6 +162,7 @@ function decodeLink(bytes: Uint8Array, start: number, end: number, offsets: Uint
 /** Whether `CID.decode` will take these bytes, without making an object. */
 function checkCid(bytes: Uint8Array, start: number, end: number): void {
   if (end - start === 34 && bytes[start] === 0x12 && bytes[start + 1] === 0x20) return
+  if (bytes[start] === 1 && hasShortPrefix(bytes, start, end)) return
   const reader = new ProtobufReader(bytes, start, end)
   if (start === end) throw broken('dag-pb: link without a CID')
   if (cidVarint(reader) !== 1) throw broken('dag-pb: link with an unknown CID version')
@@ -169,6 +170,12 @@ function checkCid(bytes: Uint8Array, start: number, end: number): void {
   cidVarint(reader)
   if (cidVarint(reader) !== end - reader.pos)
     throw broken('dag-pb: link with bytes missing or behind its CID')
+}
+
+/** Nearly all CIDs: codec, hash function and length of the digest take a byte each. */
+function hasShortPrefix(bytes: Uint8Array, start: number, end: number): boolean {
+  if (end - start < 4 || (bytes[start + 1]! | bytes[start + 2]! | bytes[start + 3]!) >= 0x80) return false
+  return bytes[start + 3] === end - start - 4
 }
 
 /** Those of CIDs must be minimal, unlike those of protobuf. */

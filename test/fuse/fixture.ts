@@ -25,11 +25,19 @@ export interface Result {
 }
 
 /** Runs a program to its end. */
-export function run(command: string, args: string[], options: { uid?: number; gid?: number } = {}): Promise<Result> {
+export function run(
+  command: string,
+  args: string[],
+  options: { uid?: number; gid?: number } = {},
+): Promise<Result> {
   return ended(start(command, args, options))
 }
 
-export function start(command: string, args: string[], options: { uid?: number; gid?: number } = {}): ChildProcess {
+export function start(
+  command: string,
+  args: string[],
+  options: { uid?: number; gid?: number } = {},
+): ChildProcess {
   const env = { ...process.env, LC_ALL: 'C.UTF-8' }
   return spawn(command, args, { ...options, env, timeout: TOOL_TIMEOUT_MS, killSignal: 'SIGKILL' })
 }
@@ -98,7 +106,11 @@ export interface Mounted {
 }
 
 /** A mounted file system, unmounted at the end of the test, which fails if anything of it is left. */
-export async function mounted(t: Test, fs = new MemoryFileSystem(), options: SessionMountOptions = {}): Promise<Mounted> {
+export async function mounted(
+  t: Test,
+  fs = new MemoryFileSystem(),
+  options: SessionMountOptions = {},
+): Promise<Mounted> {
   const dir = mkdtempSync(join(tmpdir(), 'cidfs-fuse-'))
   const before = openDescriptors().filter(isDevice).length
   const session = await FuseSession.mount(dir, fs, options)
@@ -108,7 +120,8 @@ export async function mounted(t: Test, fs = new MemoryFileSystem(), options: Ses
     const left = mountTable().filter(entry => entry.mountpoint === dir)
     if (left.length > 0) throw new Error(`${dir} is still mounted`)
     rmdirSync(dir)
-    if (openDescriptors().filter(isDevice).length > before) throw new Error('a descriptor of /dev/fuse is left')
+    if (openDescriptors().filter(isDevice).length > before)
+      throw new Error('a descriptor of /dev/fuse is left')
   })
   return { dir, fs, session }
 }

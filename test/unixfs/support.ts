@@ -2,13 +2,14 @@
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { ReadableStorage } from 'ipfs-unixfs-exporter'
+import type { WritableStorage } from 'ipfs-unixfs-importer'
 import type { BlockReader, GetOptions } from '../../src/core/blocks.js'
 import { type CID, CODEC_DAG_PB, cidOf, isIdentity, keyOf } from '../../src/core/cid.js'
 import { CidfsError } from '../../src/core/errors.js'
 import { isPromise, type MaybePromise } from '../../src/core/maybe-promise.js'
 import { type EncodableLink, encodePbNode } from '../../src/unixfs/pb-node.js'
 import { encodeUnixfsData, type UnixfsData } from '../../src/unixfs/unixfs-data.js'
-import type { Importer } from './importer-types.js'
 
 /** A reader over a Map, found by multihash. `later` makes every answer a promise. */
 export class MemoryBlocks implements BlockReader {
@@ -57,11 +58,11 @@ export class MemoryBlocks implements BlockReader {
   }
 
   /** The same blocks as the stock importer and exporter see them. */
-  get store(): Importer {
+  get store(): WritableStorage & ReadableStorage {
     return {
       put: (cid: CID, bytes: Uint8Array) => this.put(cid, new Uint8Array(bytes)),
       get: (cid: CID) => [isIdentity(cid) ? cid.multihash.digest : this.bytesOf(cid)],
-    } as unknown as Importer
+    } as unknown as WritableStorage & ReadableStorage
   }
 }
 
