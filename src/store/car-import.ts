@@ -186,16 +186,22 @@ class SectionImport {
   }
 
   async #head(): Promise<SectionHead> {
+    let head = this.#headAtHand()
+    if (head !== undefined) return head
     // near the end of the CAR there is less than that, and it is enough
     await this.#reader.fill(MAX_SECTION_HEAD_BYTES)
+    head = this.#headAtHand()
+    if (head === undefined) throw truncated(this.#reader)
+    return head
+  }
+
+  #headAtHand(): SectionHead | undefined {
     try {
-      const head = decodeSectionHead(this.#reader.window, this.#reader.at)
-      if (head !== undefined) return head
+      return decodeSectionHead(this.#reader.window, this.#reader.at)
     } catch (err) {
       if (codeOf(err) !== 'BAD_CAR') throw err
       throw this.#bad((err as CidfsError).message)
     }
-    throw truncated(this.#reader)
   }
 
   #bad(what: string, cid?: CID): CidfsError {
