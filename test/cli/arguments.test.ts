@@ -66,7 +66,7 @@ t.test('a bad configuration is refused before anything starts', async t => {
   await refused(t, ['mount', dir, '--config', config], EXIT.USAGE, config, 'read-deadline')
   await refused(t, ['mount', dir, '--gateway', 'nonsense'], EXIT.USAGE, '--gateway')
   await refused(t, ['mount', dir, '--peer', '/ip4/127.0.0.1/tcp/1'], EXIT.USAGE, 'embedded IPFS node')
-  await refused(t, ['mount', dir, '--transport', 'fuse-native'], EXIT.USAGE, 'not|cannot')
+  await refused(t, ['mount', dir, '--transport', 'fuse-native'], EXIT.USAGE, 'cannot be "fuse-native"')
   await refused(
     t,
     ['mount', dir, '--isolated', '--state', join(dir, 's')],

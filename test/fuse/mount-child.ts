@@ -22,7 +22,7 @@ function becomeUser(uid: number): void {
   process.setuid?.(uid)
 }
 
-async function useAndUnmount(session: FuseSession): Promise<void> {
+async function useAndUnmount(session: FuseSession, before: string[]): Promise<void> {
   const { stdout: cat } = await promisify(execFile)('cat', [`${dir}/f`], { timeout: 10_000 })
   const { lazy } = await session.unmount()
   await session.closed
@@ -36,8 +36,9 @@ try {
   if (user !== undefined) becomeUser(Number(user))
   const fs = new MemoryFileSystem()
   fs.addFile('f', Buffer.from('from the child'))
+  const before = openDescriptors()
   const session = await FuseSession.mount(dir, fs)
-  if (user !== undefined) await useAndUnmount(session)
+  if (user !== undefined) await useAndUnmount(session, before)
 } catch (err) {
   console.error(`${(err as { code?: string }).code}: ${messageOf(err)}`)
   process.exitCode = 1

@@ -67,9 +67,9 @@ export class TestGateway {
 
   /** All blocks of a CAR file, version 1 or 2; returns its roots. */
   async addCar(file: string): Promise<CID[]> {
-    const car = await CarBlockIterator.fromBytes(await readFile(file))
-    for await (const { cid, bytes } of car) this.add(CID.decode(cid.bytes), bytes)
-    return (await car.getRoots()).map(root => CID.decode(root.bytes))
+    const { roots, blocks } = await readCar(file)
+    for (const { cid, bytes } of blocks) this.add(cid, bytes)
+    return roots
   }
 
   /** How often a block was asked for, under any CID. */
@@ -99,6 +99,16 @@ export class TestGateway {
     if (fault.status !== undefined || block === undefined) end(response, fault.status ?? 404, fault.headers)
     else await sendBlock(request, response, block, fault)
   }
+}
+
+/** Roots and blocks of a CAR file, version 1 or 2. */
+export async function readCar(
+  file: string,
+): Promise<{ roots: CID[]; blocks: { cid: CID; bytes: Uint8Array }[] }> {
+  const car = await CarBlockIterator.fromBytes(await readFile(file))
+  const blocks: { cid: CID; bytes: Uint8Array }[] = []
+  for await (const { cid, bytes } of car) blocks.push({ cid: CID.decode(cid.bytes), bytes })
+  return { roots: (await car.getRoots()).map(root => CID.decode(root.bytes)), blocks }
 }
 
 function end(response: ServerResponse, status: number, headers: Record<string, string> = {}): void {

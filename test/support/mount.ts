@@ -52,7 +52,7 @@ export class Mount {
     const dir = options.dir ?? join(temp, 'mnt')
     const stateDir = options.stateDir ?? join(temp, 'state')
     const runtimeDir = join(temp, 'run')
-    for (const path of [dir, runtimeDir]) await mkdir(path, { recursive: true, mode: 0o700 })
+    for (const path of options.dir === undefined ? [dir, runtimeDir] : [runtimeDir]) await mkdir(path)
     if (options.uid !== undefined) await runOk('chown', ['-R', `${options.uid}:${options.gid}`, temp])
     const output = { text: '' }
     const daemon = spawnDaemon(dir, stateDir, runtimeDir, options, output)
@@ -126,6 +126,7 @@ export class Mount {
       const nth = (seen.get(target) ?? 0) + 1
       seen.set(target, nth)
       if (nth <= (before.get(target) ?? 0) || !target.startsWith('/')) return false
+      if (target.startsWith('/dev/') && target !== '/dev/fuse') return false // of the runtime
       // a pack may be open once for appending and once for reading
       return target.endsWith(' (deleted)') || !target.startsWith(this.stateDir) || nth > 2
     })
@@ -141,9 +142,8 @@ export class Mount {
   }
 
   /** Whether the kernel still has the mount. */
-  async isMounted(): Promise<boolean> {
-    const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n')
-    return lines.some(line => line.split(' ')[4] === this.dir)
+  isMounted(): Promise<boolean> {
+    return isMounted(this.dir)
   }
 
   /**
@@ -211,4 +211,10 @@ function spawnDaemon(
     })
   }
   return daemon
+}
+
+/** Whether anything is mounted exactly there, asked without touching it. */
+export async function isMounted(dir: string): Promise<boolean> {
+  const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n')
+  return lines.some(line => line.split(' ')[4] === dir)
 }

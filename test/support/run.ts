@@ -6,6 +6,7 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 
 export interface RunOptions {
   cwd?: string
@@ -65,4 +66,10 @@ export async function runOk(tool: string, args: string[] = [], options: RunOptio
   if (result.status === 0) return result
   const end = result.signal ?? `status ${result.status}`
   throw new Error(`${tool} ${args.join(' ')}: ${end}: ${result.stderr || result.stdout}`)
+}
+
+/** Whether a process runs. One that has ended and was not waited for (who knows what reaps here) does not. */
+export async function isAlive(pid: number): Promise<boolean> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  return text !== '' && !['Z', 'X'].includes(text[text.lastIndexOf(')') + 2]!)
 }

@@ -11,7 +11,6 @@ import { type CID, parseCid } from '../../core/cid.js'
 import { CidfsError, messageOf } from '../../core/errors.js'
 import { ControlClient } from '../control-client.js'
 import { daemonOrState } from '../find-daemon.js'
-import { exportOffline } from '../offline-store.js'
 import { formatBytes, note, startProgress } from '../output.js'
 
 interface Flags {
@@ -39,6 +38,7 @@ export function exportCommand(): Command {
 async function openCar(cid: CID, state: string | undefined): Promise<AsyncIterable<Uint8Array>> {
   const target = await daemonOrState(state)
   if ('daemon' in target) return new ControlClient(target.daemon).exportCar(cid.toString())
+  const { exportOffline } = await import('../offline-store.js') // LMDB and all
   return exportOffline(target.stateDir, cid)
 }
 

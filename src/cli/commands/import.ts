@@ -11,7 +11,6 @@ import { CidfsError, messageOf } from '../../core/errors.js'
 import type { ImportProgress, ImportResult } from '../../daemon/control-protocol.js'
 import { ControlClient } from '../control-client.js'
 import { daemonOrState } from '../find-daemon.js'
-import { importOffline } from '../offline-store.js'
 import { count, formatBytes, note, print, printJson, startProgress } from '../output.js'
 
 interface Flags {
@@ -45,6 +44,7 @@ async function importWithProgress(
     bar.update(position, Math.max(totalBytes, position), count(blocks, 'block'))
   try {
     if ('daemon' in target) return await new ControlClient(target.daemon).importCar(car, onProgress)
+    const { importOffline } = await import('../offline-store.js') // LMDB and all
     return await importOffline(target.stateDir, car, onProgress)
   } finally {
     bar.stop()

@@ -12,7 +12,7 @@ import { CidfsError } from '../../core/errors.js'
 import { type Config, loadConfig, type RawOptions } from '../../daemon/config.js'
 import { OPTIONS } from '../../daemon/config-options.js'
 import { VERSION } from '../../daemon/version.js'
-import { runForeground, type StartMessage } from '../foreground.js'
+import type { StartMessage } from '../foreground.js'
 import { print, printJson } from '../output.js'
 import { welcome } from '../welcome.js'
 
@@ -34,7 +34,7 @@ export function mountCommand(): Command {
   return command.action(async (dir: string) => {
     const flags = command.opts<MountFlags>()
     const config = await loadConfig(dir, rawOptions(command))
-    if (flags.foreground === true) await runForeground(config, () => reportOwn(config, flags))
+    if (flags.foreground === true) await stay(config, flags)
     else report(config, await startInBackground(config), flags)
   })
 }
@@ -55,6 +55,12 @@ function rawOptions(command: Command): RawOptions {
     ([key, value]) => [names.get(key) ?? key, value] as const,
   )
   return Object.fromEntries(entries.filter(([name]) => known.has(name)))
+}
+
+/** Loaded only here: the other commands need nothing of the daemon. */
+async function stay(config: Config, flags: MountFlags): Promise<void> {
+  const { runForeground } = await import('../foreground.js')
+  await runForeground(config, () => reportOwn(config, flags))
 }
 
 /** What started us in the background tells the user; our output is the log. */
