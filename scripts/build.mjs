@@ -1,5 +1,5 @@
 /**
- * Compiles native/ to build/ and src/, test/ to dist/.
+ * Compiles native/ to build/, and the TypeScript of src/, test/ and scripts/ to dist/.
  *
  * Nothing is done when no source has changed. What was compiled from a source that is gone is removed:
  * otherwise its tests would go on running.
@@ -19,7 +19,7 @@ import { join, relative } from 'node:path'
 import { buildNative } from './build-native.mjs'
 import { isMain, mainFile, Problem, root, run, script } from './steps.mjs'
 
-const SOURCE_DIRECTORIES = ['src', 'test']
+const SOURCE_DIRECTORIES = ['src', 'test', 'scripts']
 
 export function build() {
   nativeAddon()

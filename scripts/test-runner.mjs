@@ -7,7 +7,7 @@
  * Why not tap's own runner: it wraps every node process below a test, and with that the daemons that are
  * measured and counted here.
  */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
@@ -31,15 +31,13 @@ export async function runTests(files, { jobs }) {
   const scratch = mkdtempSync(join(tmpdir(), 'cidfs-test-'))
   const stop = () => killAll(scratch)
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop)
-  const mountsBefore = ourMounts()
   try {
     const results = await inParallel(files, jobs, (file, i) => runFile(file, join(scratch, String(i))))
-    const left = ourMounts().filter(mount => !mountsBefore.includes(mount))
-    if (left.length > 0)
-      results.push({ name: 'mounts', passed: 0, skipped: [], failed: left.map(at => `left ${at}`) })
+    const left = mountsBelow(scratch).map(at => `left a mount behind: ${at}`)
+    if (left.length > 0) results.push({ name: 'mounts', passed: 0, failed: left, skipped: [] })
     return results
   } finally {
-    rmSync(scratch, { recursive: true, force: true })
+    removeScratch(scratch)
   }
 }
 
@@ -178,7 +176,7 @@ function killGroup(group) {
 
 function killAll(scratch) {
   for (const child of running) killGroup(child.pid)
-  rmSync(scratch, { recursive: true, force: true })
+  removeScratch(scratch)
   process.exit(130)
 }
 
@@ -188,9 +186,14 @@ function print({ name, passed, failed, skipped, details }, ms) {
   for (const text of details) console.log(text.replace(/^/gm, '    '))
 }
 
-function ourMounts() {
-  return readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .filter(line => / - fuse\S* cidfs /.test(line) || / - fuse\.cidfs /.test(line))
-    .map(line => line.split(' ')[4])
+/** Mounts first: what is below them is not ours to remove, and a dead one would not let us. */
+function removeScratch(scratch) {
+  const unmount = process.getuid() === 0 ? ['umount', '-l'] : ['fusermount3', '-u', '-z']
+  for (const at of mountsBelow(scratch)) spawnSync(unmount[0], [...unmount.slice(1), at], { timeout: 10_000 })
+  if (mountsBelow(scratch).length === 0) rmSync(scratch, { recursive: true, force: true })
+}
+
+function mountsBelow(dir) {
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
+  return lines.map(line => line.split(' ')[4]).filter(at => at?.startsWith(`${dir}/`))
 }

@@ -58,32 +58,33 @@ export function count(n: number, noun: string): string {
 }
 
 export interface Progress {
-  /** `total` may grow while the work goes on. */
-  update(done: number, total: number, label: string): void
+  /** `total` may grow while the work goes on; undefined: nobody knows it. */
+  update(done: number, total: number | undefined, label: string): void
   stop(): void
 }
 
-/** A bar on standard error when that is a terminal; otherwise nothing. */
+/** A bar on standard error, from the first update on, when that is a terminal; otherwise nothing. */
 export function startProgress(unit: 'files' | 'bytes'): Progress {
-  if (!process.stderr.isTTY) return { update() {}, stop() {} }
-  const formatValue = unit === 'bytes' ? formatBytes : String
-  const bar = new cliProgress.SingleBar(
-    {
-      format: '{bar} {value}/{total} {label}',
-      clearOnComplete: true,
-      hideCursor: true,
-      stream: process.stderr,
-      formatValue: (value, _options, type) =>
-        type === 'value' || type === 'total' ? formatValue(value) : `${value}`,
-    },
-    cliProgress.Presets.shades_classic,
-  )
-  bar.start(0, 0, { label: '' })
+  let bar: cliProgress.SingleBar | undefined
   return {
     update(done, total, label) {
-      bar.setTotal(total)
+      if (!process.stderr.isTTY) return
+      if (bar === undefined) {
+        bar = createBar(unit, total !== undefined)
+        bar.start(total ?? 0, done, { label })
+      }
+      bar.setTotal(total ?? 0)
       bar.update(done, { label })
     },
-    stop: () => bar.stop(),
+    stop: () => bar?.stop(),
   }
+}
+
+function createBar(unit: 'files' | 'bytes', hasTotal: boolean): cliProgress.SingleBar {
+  const show = unit === 'bytes' ? formatBytes : String
+  const format = hasTotal ? '{bar} {value}/{total} {label}' : '{value} {label}'
+  const formatValue: cliProgress.ValueFormatter = (value, _, type) =>
+    type === 'value' || type === 'total' ? show(value) : `${value}`
+  const options = { format, formatValue, clearOnComplete: true, hideCursor: true, stream: process.stderr }
+  return new cliProgress.SingleBar(options, cliProgress.Presets.shades_classic)
 }

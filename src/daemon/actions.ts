@@ -9,11 +9,9 @@ import type { BlockService } from '../sources/block-service.js'
 import { STAGING_ROOT_INO, type StagingNode } from '../staging/node.js'
 import type { Staging } from '../staging/staging.js'
 import { waitUntilPublished } from '../staging/waiter.js'
-import { exportCar } from '../store/car-export.js'
-import { importCar } from '../store/car-import.js'
 import type { Store } from '../store/store.js'
-import { links } from '../unixfs/inspect.js'
 import { resolve } from '../unixfs/path.js'
+import { exportDag, importAndPin } from './car-actions.js'
 import type {
   DaemonActions,
   ImportProgress,
@@ -24,9 +22,6 @@ import type {
   WaitProgress,
   WaitResult,
 } from './control-protocol.js'
-
-/** Owner of pins made by `cidfs import`. */
-const IMPORT_OWNER = 'import'
 
 export interface ActionParts {
   store: Store
@@ -95,24 +90,18 @@ export class Actions implements DaemonActions {
     return { ...result, failed: result.failed.map(({ path, error }) => ({ path: `staging/${path}`, error })) }
   }
 
-  async importCar(
+  importCar(
     car: AsyncIterable<Uint8Array>,
     onProgress: (progress: ImportProgress) => void,
     signal: AbortSignal,
   ): Promise<ImportResult> {
-    const { store } = this.#parts
-    const { roots, blocks, bytes } = await importCar(store, car, { onProgress, signal })
-    store.transaction(() => {
-      for (const root of roots) store.pins.add(root, IMPORT_OWNER)
-    })
-    await store.flush()
-    return { roots: roots.map(String), blocks, bytes }
+    return importAndPin(this.#parts.store, car, onProgress, signal)
   }
 
   exportCar(cid: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
     const { blocks } = this.#parts
     const reader = { get: (block: CID) => blocks.get(block, { signal }) }
-    return exportCar(parseCid(cid), reader, links)
+    return exportDag(parseCid(cid), reader, signal)
   }
 
   unmount(options: { lazy: boolean }): Promise<UnmountResult> {

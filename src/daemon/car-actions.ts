@@ -2,7 +2,7 @@
  * Import and export of CARs on a store, for the daemon and for the commands that open a store themselves.
  *
  * Invariant: an import is reported only after a flush: what it brought survives a power failure, and its roots
- * are pinned in the name of the user.
+ * are pinned.
  */
 import type { BlockReader } from '../core/blocks.js'
 import { type CID, isIdentity } from '../core/cid.js'
@@ -13,8 +13,8 @@ import type { Store } from '../store/store.js'
 import { links } from '../unixfs/inspect.js'
 import type { ImportProgress, ImportResult } from './control-protocol.js'
 
-/** Owner of the pins that a person made, by `import` or by name. */
-export const USER_PIN = 'user'
+/** Owner of the pins that an import makes. */
+export const IMPORT_OWNER = 'import'
 
 /**
  * Keeps the blocks of a CAR and pins its roots.
@@ -28,7 +28,7 @@ export async function importAndPin(
 ): Promise<ImportResult> {
   const { roots, blocks, bytes } = await importCar(store, car, { onProgress, signal })
   store.transaction(() => {
-    for (const root of roots) if (!isIdentity(root)) store.pins.add(root, USER_PIN)
+    for (const root of roots) if (!isIdentity(root)) store.pins.add(root, IMPORT_OWNER)
   })
   await store.flush()
   return { roots: roots.map(String), blocks, bytes }

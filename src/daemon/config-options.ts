@@ -97,9 +97,8 @@ function readTransport(value: unknown): string {
   if (value === 'fuse-native') {
     throw new BadValue('cannot be "fuse-native" in this version; leave it out or say "native"', true)
   }
-  throw new BadValue('cannot be "fuse-native" in this version; "native" is there')
   if (value !== 'native') throw new BadValue('must be "native"')
-  return value
+  return 'native'
 }
 
 function refuseNode(): never {

@@ -53,11 +53,10 @@ export class ControlTree extends ReadOnlyTree {
   }
 
   override getattr(ino: Ino): { attributes: Attributes; ttlMs: number } {
-    const attributes =
-      ino === CONTROL_INO
-        ? plainAttributes(ino, S_IFDIR | 0o555, 0)
-        : (this.#nameOf(ino), fileAttributes(ino))
-    return { attributes, ttlMs: FOREVER_MS }
+    if (ino === CONTROL_INO)
+      return { attributes: plainAttributes(ino, S_IFDIR | 0o555, 0), ttlMs: FOREVER_MS }
+    this.#nameOf(ino)
+    return { attributes: fileAttributes(ino), ttlMs: FOREVER_MS }
   }
 
   override readdir(_ino: Ino, _fh: Fh, offset: number, plus: boolean, sink: DirectorySink): void {

@@ -61,7 +61,8 @@ export class HeldRoots {
    * @throws CidfsError `INTERRUPTED`.
    */
   async percentHeld(cid: CID, signal: AbortSignal): Promise<number> {
-    const { blocks, missing } = await completeness(this.#store, cid, links, { signal })
+    const either = AbortSignal.any([signal, this.#abort.signal])
+    const { blocks, missing } = await completeness(this.#store, cid, links, { signal: either })
     if (missing === 0) return 100
     return Math.min(99, Math.floor((100 * blocks) / (blocks + missing)))
   }

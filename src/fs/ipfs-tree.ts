@@ -193,16 +193,20 @@ export class IpfsTree extends ReadOnlyTree {
     })
   }
 
-  /** A size that came from a link is replaced by the true one before anybody can read by it. */
+  /**
+   * A size that came from a link is replaced by the true one. Until the kernel has heard of it, the page cache
+   * would cut off what lies behind the wrong size, or fill up to it with zeros: such files bypass it.
+   */
   #openBlock(node: ImmutableNode, shownBytes: number, ctx: Context): MaybePromise<Opened> {
     const held = this.#parts.store.locate(node.cid)?.length
     const length = held ?? then(this.#parts.blocks.get(node.cid, waitOf(ctx)), bytes => bytes.length)
     return then(length, sizeBytes => {
       if (sizeBytes !== shownBytes) {
         node.inspected = { kind: 'bytes', sizeBytes }
+        node.resized = true
         this.#notifier?.invalidateInode(node.ino, -1, 0)
       }
-      return { fh: 0, keepCache: true }
+      return { fh: 0, ...(node.resized === true ? { directIo: true } : { keepCache: true }) }
     })
   }
 

@@ -22,6 +22,8 @@ export interface ImmutableNode {
   readonly parent: Ino
   /** What the root block says; undefined until it was read. */
   inspected: Inspected | undefined
+  /** The kernel was told another size than the true one, and may still go by it. */
+  resized?: boolean
   /** How often the kernel was given the id and did not give it back. */
   nlookup: number
 }
@@ -37,11 +39,13 @@ export class NodeTable {
   readonly #store: Store
   readonly #nodes = new Map<Ino, ImmutableNode>()
   readonly #forgotten: Ino[] = []
+  readonly #resumed: boolean
   #closed = false
 
   /** `resume`: the mount is one that an earlier daemon served; else what is left of that one is void. */
   constructor(store: Store, resume: boolean) {
     this.#store = store
+    this.#resumed = resume
     this.#db = store.env.openDB({ name: 'fs:nodes' })
     if (!resume) this.clear()
   }
@@ -105,7 +109,10 @@ export class NodeTable {
     return node
   }
 
-  /** From an earlier daemon: how often the kernel holds it is not known, so it stays until the mount ends. */
+  /**
+   * From an earlier daemon: how often the kernel holds it is not known, so it stays until the mount ends. Or
+   * forgotten a moment ago and not removed yet.
+   */
   #load(ino: Ino): ImmutableNode | undefined {
     const stored = this.#db.get(ino)
     if (stored === undefined) return undefined
@@ -115,7 +122,7 @@ export class NodeTable {
       hintBytes: stored.hint,
       parent: stored.parent,
       inspected: undefined,
-      nlookup: Number.POSITIVE_INFINITY,
+      nlookup: this.#resumed ? Number.POSITIVE_INFINITY : 0,
     }
     this.#nodes.set(ino, node)
     return node

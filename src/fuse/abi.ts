@@ -74,7 +74,6 @@ export const OP = {
 
 /** INIT flags, bits 0 to 31. */
 export const INIT = {
-  ASYNC_READ: 1 << 0,
   ATOMIC_O_TRUNC: 1 << 3,
   BIG_WRITES: 1 << 5,
   DO_READDIRPLUS: 1 << 13,
@@ -90,6 +89,8 @@ export const INIT = {
 
 /** INIT flags, bits 32 to 63, shifted down. */
 export const INIT2 = {
+  /** Bit 36: files that bypass the page cache can be mapped all the same. */
+  DIRECT_IO_ALLOW_MMAP: 1 << 4,
   /** Bit 39: requests in flight can be sent again to a new daemon on the same connection. */
   HAS_RESEND: 1 << 7,
 } as const

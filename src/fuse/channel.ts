@@ -4,7 +4,7 @@
  * Invariant: the ranges of every job are released exactly once, however the job ends. While too many jobs wait for
  * the disk no further request is read: each waits in the kernel, where it costs nothing.
  */
-import { addon, type ChannelHandle, checkResult } from '../core/native.js'
+import { addon, type ChannelHandle, checkResult, NativeError } from '../core/native.js'
 import type { FileRanges } from '../fs/file-system.js'
 import type { Reply } from './reply.js'
 import type { Arguments } from './request.js'
@@ -39,7 +39,7 @@ export class Channel {
       (job, result) => this.#onDone(job, result),
       () => events.onClosed(),
     )
-    if (typeof handle === 'number') throw checkResult(handle, 'uv_poll_init')
+    if (typeof handle === 'number') throw new NativeError(handle, 'uv_poll_init')
     this.#handle = handle
   }
 

@@ -10,13 +10,10 @@ import { FSYNC_FDATASYNC } from './abi.js'
 import { PackedDirectory } from './directory-sink.js'
 import { type Handler, openHandler, voidHandler, withFlags } from './operation.js'
 
-export const opendir = openHandler(
-  (host, args, request) => {
-    const flags = args.u32(0)
-    return withFlags(host.fs.opendir(request.ino, flags, request), flags)
-  },
-  (host, request, opened) => host.fs.releasedir(request.ino, opened.fh),
-)
+export const opendir = openHandler('directory', (host, args, request) => {
+  const flags = args.u32(0)
+  return withFlags(host.fs.opendir(request.ino, flags, request), flags)
+})
 
 /** struct fuse_read_in: fh 0, cookie 8, size 16. */
 function readdirHandler(plus: boolean): Handler<PackedDirectory> {
@@ -36,7 +33,12 @@ function readdirHandler(plus: boolean): Handler<PackedDirectory> {
 export const readdir = readdirHandler(false)
 export const readdirplus = readdirHandler(true)
 
-export const releasedir = voidHandler((host, args, request) => host.fs.releasedir(request.ino, args.u64(0)))
+/** struct fuse_release_in: fh 0. */
+export const releasedir = voidHandler((host, args, request) => {
+  const fh = args.u64(0)
+  host.handles.released('directory', fh)
+  return host.fs.releasedir(request.ino, fh)
+})
 
 /** struct fuse_fsync_in: fh 0, flags 8. */
 export const fsyncdir = voidHandler((host, args, request) =>

@@ -107,6 +107,7 @@ export class Dispatcher {
     if (operation.oneWay) return true
     try {
       if (this.#send(operation, request, value) < 0) this.#undo(operation, request, value)
+      else operation.delivered?.(this.#with.host, value, request)
     } catch (err) {
       this.#undo(operation, request, value)
       this.#fail(operation, request, err)

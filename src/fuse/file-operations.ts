@@ -14,15 +14,12 @@ import { type Handler, type Host, openHandler, voidHandler, withFlags } from './
 import type { Request } from './request.js'
 
 /** struct fuse_open_in: flags 0, open_flags 4. */
-export const open = openHandler(
-  (host, args, request) => {
-    const flags = args.u32(0)
-    const kill = (args.u32(4) & OPEN_KILL_SUIDGID) !== 0 && (flags & constants.O_TRUNC) !== 0
-    const opened = host.fs.open(request.ino, flags, request)
-    return withFlags(kill ? then(opened, value => killAfterOpen(host, request, value, flags)) : opened, flags)
-  },
-  (host, request, opened, flags) => host.fs.release(request.ino, opened.fh, flags),
-)
+export const open = openHandler('file', (host, args, request) => {
+  const flags = args.u32(0)
+  const kill = (args.u32(4) & OPEN_KILL_SUIDGID) !== 0 && (flags & constants.O_TRUNC) !== 0
+  const opened = host.fs.open(request.ino, flags, request)
+  return withFlags(kill ? then(opened, value => killAfterOpen(host, request, value, flags)) : opened, flags)
+})
 
 function killAfterOpen(host: Host, request: Request, opened: Opened, flags: number): MaybePromise<Opened> {
   const failed = (err: unknown): MaybePromise<never> =>
@@ -52,6 +49,9 @@ export const create: Handler<{ entry: Entry; opened: Opened; flags: number }> = 
     reply.entry(entry)
     reply.opened(opened)
     return undefined
+  },
+  delivered(host, { entry, opened, flags }) {
+    host.handles.opened('file', entry.attributes.ino, opened.fh, flags)
   },
   undo(host, { entry, opened, flags }) {
     const { ino } = entry.attributes
@@ -103,9 +103,11 @@ export const write: Handler<number> = {
 export const flush = voidHandler((host, args, request) => host.fs.flush(request.ino, args.u64(0), request))
 
 /** struct fuse_release_in: fh 0, flags 8. */
-export const release = voidHandler((host, args, request) =>
-  host.fs.release(request.ino, args.u64(0), args.u32(8)),
-)
+export const release = voidHandler((host, args, request) => {
+  const fh = args.u64(0)
+  host.handles.released('file', fh)
+  return host.fs.release(request.ino, fh, args.u32(8))
+})
 
 /** struct fuse_fsync_in: fh 0, flags 8. */
 export const fsync = voidHandler((host, args, request) =>

@@ -7,38 +7,31 @@
  *
  * Reference: fusermount3(1); the variable _FUSE_COMMFD of libfuse
  */
-import { spawn } from 'node:child_process'
 import { closeSync } from 'node:fs'
-import { CidfsError } from '../core/errors.js'
-import { addon, checkResult } from '../core/native.js'
+import { CidfsError, messageOf } from '../core/errors.js'
+import { addon, checkResult, NativeError } from '../core/native.js'
+import { runHelper } from './helper-program.js'
 
 const COMMAND = 'fusermount3'
 const TIMEOUT_MS = 30_000
 /** Where the child finds the socket. */
 const SOCKET_FD = 3
 
-interface Outcome {
-  status: number | null
-  /** One line, without the name of the program. */
-  message: string
-}
-
 /** Runs the helper with `socket`, if any, as descriptor 3. @throws CidfsError `MISSING_TOOL`. */
-function run(args: string[], socket?: number): Promise<Outcome> {
-  return new Promise((resolve, reject) => {
-    const stdio = ['ignore', 'ignore', 'pipe', ...(socket === undefined ? [] : [socket])] as const
-    const env = { ...process.env, LC_ALL: 'C', _FUSE_COMMFD: String(SOCKET_FD) }
-    const child = spawn(COMMAND, args, { stdio: [...stdio], env, timeout: TIMEOUT_MS, killSignal: 'SIGKILL' })
-    let stderr = ''
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text))
-    child.once('error', cause => reject(missing(cause)))
-    child.once('close', status => resolve({ status, message: firstLine(stderr) }))
-  })
+async function run(args: string[], socket?: number): Promise<{ status: number | null; message: string }> {
+  const env = { _FUSE_COMMFD: String(SOCKET_FD) }
+  const descriptor = socket === undefined ? {} : { descriptor: socket }
+  try {
+    const { status, stderr } = await runHelper(COMMAND, args, { timeoutMs: TIMEOUT_MS, env, ...descriptor })
+    return { status, message: firstLine(stderr) }
+  } catch (cause) {
+    throw missing(cause)
+  }
 }
 
-function missing(cause: Error): CidfsError {
-  const why =
-    'code' in cause && cause.code === 'ENOENT' ? 'is not installed' : `does not start (${cause.message})`
+function missing(cause: unknown): CidfsError {
+  const absent = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT'
+  const why = absent ? 'is not installed' : `does not start (${messageOf(cause)})`
   const advice = 'mounting as an ordinary user needs it: apt-get install fuse3'
   return new CidfsError('MISSING_TOOL', `${COMMAND} ${why}; ${advice}`, { cause })
 }
@@ -54,7 +47,7 @@ function firstLine(text: string): string {
  */
 export async function fusermount(dir: string, options: string[]): Promise<number> {
   const pair = addon().socketPair()
-  if (typeof pair === 'number') throw checkResult(pair, 'socketpair')
+  if (typeof pair === 'number') throw new NativeError(pair, 'socketpair')
   const [ours, theirs] = pair
   try {
     const { status, message } = await run(['-o', options.join(','), '--', dir], theirs)
@@ -75,7 +68,7 @@ export async function fusermount(dir: string, options: string[]): Promise<number
  * @throws CidfsError `BUSY`, `MISSING_TOOL`, `PERMISSION` with the helper's own words.
  */
 export async function fuserunmount(dir: string, lazy: boolean): Promise<void> {
-  const { status, message } = await run(['-u', '-q', ...(lazy ? ['-z'] : []), '--', dir])
+  const { status, message } = await run(['-u', ...(lazy ? ['-z'] : []), '--', dir])
   if (status === 0) return
   const [code, why] = /busy/i.test(message)
     ? (['BUSY', 'files are open'] as const)

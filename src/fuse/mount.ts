@@ -6,13 +6,13 @@
  *
  * Reference: mount(8) "fuse", Documentation/filesystems/fuse.rst
  */
-import { spawn } from 'node:child_process'
 import { accessSync, closeSync, constants, openSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { constants as os } from 'node:os'
 import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { addon, NativeError } from '../core/native.js'
 import { fusermount, fuserunmount } from './fusermount.js'
+import { runHelper } from './helper-program.js'
 import { FS_TYPE, mountAt, resolveMountpoint } from './mount-table.js'
 
 const log = logger('fuse:mount')
@@ -159,22 +159,13 @@ export async function clearStaleMount(dir: string): Promise<boolean> {
  * Whether statfs(2), which always asks the daemon, says ENOTCONN at once. A child asks, because a daemon that
  * hangs would hold the asking thread for good; a child can be killed.
  */
-function isDead(mountpoint: string): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const env = { ...process.env, LC_ALL: 'C' }
-    const stdio = ['ignore', 'ignore', 'pipe'] as const
-    const args = ['-f', '--', mountpoint]
-    const child = spawn('stat', args, {
-      env,
-      stdio: [...stdio],
-      timeout: PROBE_TIMEOUT_MS,
-      killSignal: 'SIGKILL',
-    })
-    let stderr = ''
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text))
-    child.once('error', cause => reject(new CidfsError('MISSING_TOOL', 'stat(1) does not start', { cause })))
-    child.once('close', () => resolve(/Transport endpoint is not connected/.test(stderr)))
-  })
+async function isDead(mountpoint: string): Promise<boolean> {
+  try {
+    const { stderr } = await runHelper('stat', ['-f', '--', mountpoint], { timeoutMs: PROBE_TIMEOUT_MS })
+    return /Transport endpoint is not connected/.test(stderr)
+  } catch (cause) {
+    throw new CidfsError('MISSING_TOOL', 'stat does not start: apt-get install coreutils', { cause })
+  }
 }
 
 /**

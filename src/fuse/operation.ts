@@ -8,12 +8,14 @@
 import { type MaybePromise, then } from '../core/maybe-promise.js'
 import type { Entry, FileRanges, FileSystem, NegativeEntry, Opened } from '../fs/file-system.js'
 import type { Negotiated } from './init.js'
+import type { OpenHandles } from './open-handles.js'
 import type { Reply } from './reply.js'
 import type { Arguments, Request } from './request.js'
 
 /** The session, as far as operations need it. */
 export interface Host {
   readonly fs: FileSystem
+  readonly handles: OpenHandles
   /** FUSE_INIT was understood. */
   initialize(negotiated: Negotiated): void
   /** FUSE_INTERRUPT for the request with this `unique`. */
@@ -27,6 +29,8 @@ export interface Handler<T> {
   run(host: Host, args: Arguments, request: Request): MaybePromise<T>
   /** Absent: the reply is a header alone. */
   encode?(reply: Reply, value: T): Payload
+  /** The kernel has taken the reply. */
+  delivered?(host: Host, value: T, request: Request): void
   /** The reply was not delivered. */
   undo?(host: Host, value: T, request: Request): MaybePromise<void>
 }
@@ -53,10 +57,10 @@ export function entryHandler<T extends Entry | NegativeEntry>(run: Handler<T>['r
   }
 }
 
-/** Replies with a handle; `release` closes one that the kernel never got. */
+/** Replies with a handle. */
 export function openHandler(
+  kind: 'file' | 'directory',
   run: Handler<{ opened: Opened; flags: number }>['run'],
-  release: (host: Host, request: Request, opened: Opened, flags: number) => MaybePromise<void>,
 ): Handler<{ opened: Opened; flags: number }> {
   return {
     run,
@@ -64,7 +68,13 @@ export function openHandler(
       reply.opened(opened)
       return undefined
     },
-    undo: (host, { opened, flags }, request) => release(host, request, opened, flags),
+    delivered(host, { opened, flags }, request) {
+      host.handles.opened(kind, request.ino, opened.fh, flags)
+    },
+    undo({ fs }, { opened, flags }, request) {
+      if (kind === 'directory') return fs.releasedir(request.ino, opened.fh)
+      return fs.release(request.ino, opened.fh, flags)
+    },
   }
 }
 

@@ -98,9 +98,7 @@ export const OPERATIONS: readonly (Operation | undefined)[] = buildTable()
 function buildTable(): (Operation | undefined)[] {
   const table: (Operation | undefined)[] = []
   for (const [opcode, minimumBytes, handler] of ROWS) {
-    const { run, encode, undo } = handler
-    const operation = { name: operationName(opcode), minimumBytes, oneWay: ONE_WAY.has(opcode), run }
-    table[opcode] = { ...operation, ...(encode && { encode }), ...(undo && { undo }) }
+    table[opcode] = { name: operationName(opcode), minimumBytes, oneWay: ONE_WAY.has(opcode), ...handler }
   }
   return table
 }

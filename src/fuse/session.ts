@@ -5,8 +5,8 @@
  * loop alive; the signals of requests that were still waiting are aborted. The session never asks its own mount
  * anything; the kernel's mount table tells it what it needs to know.
  *
- * The kernel need not deliver the last RELEASE and FORGET of a mount: the end of the session gives back everything
- * it held, and that is for the file system's owner to do.
+ * The kernel does not send the last FORGETs of a mount, and may not send the last RELEASEs. What was open when it
+ * unmounted is released before `closed`; that nothing is looked up any more goes without saying.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CidfsError, codeOf } from '../core/errors.js'
@@ -19,6 +19,7 @@ import type { Negotiated } from './init.js'
 import { clearStaleMount, type MountOptions, mount, raiseReadAhead, unmount } from './mount.js'
 import { FS_TYPE, type MountEntry, mountAt } from './mount-table.js'
 import { NotificationQueue } from './notification-queue.js'
+import { OpenHandles } from './open-handles.js'
 import type { Host } from './operation.js'
 import { Reply } from './reply.js'
 import { Arguments } from './request.js'
@@ -45,6 +46,7 @@ export interface SessionMountOptions extends SessionOptions, MountOptions {
 
 export class FuseSession implements Host {
   readonly fs: FileSystem
+  readonly handles = new OpenHandles()
   /** Resolves when the connection has ended and everything of it is freed. */
   readonly closed: Promise<void>
   readonly #channel: Channel
@@ -54,6 +56,7 @@ export class FuseSession implements Host {
   readonly #options: SessionOptions
   #resolveClosed!: () => void
   #open = true
+  #unmounted = false
   #negotiated: Negotiated | undefined
   #initFailure: unknown
   #mount: MountEntry | undefined
@@ -71,7 +74,7 @@ export class FuseSession implements Host {
     this.#channel = new Channel(fd, args, reply, {
       onReadable: () => this.#onReadable(),
       onJobFailed: errno => this.#onJobFailed(errno),
-      onClosed: () => this.#resolveClosed(),
+      onClosed: () => void this.#onClosed(),
     })
     this.#notifications = new NotificationQueue(this.#channel)
     this.#dispatcher = new Dispatcher({
@@ -146,22 +149,26 @@ export class FuseSession implements Host {
    * @throws CidfsError `PERMISSION`, `MISSING_TOOL`.
    */
   async unmount({ lazyAfterMs = 2000 } = {}): Promise<{ lazy: boolean }> {
-    if (this.#open) await this.#unmountOpen(performance.now() + lazyAfterMs)
+    let lazy = false
+    if (this.#open) lazy = await this.#unmountOpen(performance.now() + lazyAfterMs)
     else if (this.#mount !== undefined) await clearStaleMount(this.#mount.mountpoint)
-    return { lazy: !(await this.#closesWithin(CLOSE_TIMEOUT_MS)) }
+    return { lazy: !(await this.#closesWithin(lazy ? BUSY_RETRY_MS : CLOSE_TIMEOUT_MS)) }
   }
 
-  async #unmountOpen(lazyAt: number): Promise<void> {
+  /** @returns whether it was detached while in use. */
+  async #unmountOpen(lazyAt: number): Promise<boolean> {
     while (this.#isMounted()) {
       const lazy = performance.now() >= lazyAt
       try {
-        return await unmount(this.#mount!.mountpoint, { lazy })
+        await unmount(this.#mount!.mountpoint, { lazy })
+        return lazy
       } catch (err) {
         // Somebody else may have unmounted it in the meantime.
         if (codeOf(err) !== 'BUSY' && this.#isMounted()) throw err
       }
       await sleep(Math.min(BUSY_RETRY_MS, Math.max(0, lazyAt - performance.now())))
     }
+    return false
   }
 
   /** While the connection is open, nothing else can have the number of its device. */
@@ -223,7 +230,14 @@ export class FuseSession implements Host {
   /** ENODEV: unmounted, or aborted through sysfs. Anything else cannot be repaired either. */
   #disconnected(errno: number): void {
     log('the connection has ended: errno %d', errno)
+    this.#unmounted = true
     this.close()
+  }
+
+  /** After `close` by choice the handles live on in the kernel, and in whoever inherits the connection. */
+  async #onClosed(): Promise<void> {
+    if (this.#unmounted) await this.handles.releaseAll(this.fs, err => this.#onUnforeseen(err, 'RELEASE'))
+    this.#resolveClosed()
   }
 
   #onUnforeseen(err: unknown, operation: string): void {

@@ -111,13 +111,12 @@ export class KuboControl {
     await this.#call('pin/add', add, { timeoutMs: this.#timeouts.pinMs, signal })
   }
 
-  /** Removes a recursive pin; fine when there is none. @throws CidfsError `BACKEND`. */
-  async unpin(cid: CID): Promise<void> {
+  /** Removes a recursive pin; fine when there is none. @throws CidfsError `BACKEND`, `INTERRUPTED`. */
+  async unpin(cid: CID, signal?: AbortSignal): Promise<void> {
+    const remove = (kubo: KuboRPCClient, limit: AbortSignal): Promise<CID> =>
+      kubo.pin.rm(cid, { recursive: true, signal: limit })
     try {
-      const timeoutMs = this.#timeouts.pinMs
-      await this.#call('pin/rm', (kubo, signal) => kubo.pin.rm(cid, { recursive: true, signal }), {
-        timeoutMs,
-      })
+      await this.#call('pin/rm', remove, { timeoutMs: this.#timeouts.pinMs, signal })
     } catch (err) {
       if (!/not pinned/.test(messageOf(err))) throw err
     }

@@ -189,7 +189,7 @@ export class Race {
   }
 
   #timeOut(): void {
-    const text = `block ${this.cid} did not come within ${this.#deadlineMs} ms`
+    const text = `block ${this.cid} did not come within ${Math.round(this.#deadlineMs)} ms`
     const error = this.#error('TIMEOUT', text)
     this.#settle('deadline', () => this.#reject(error))
   }

@@ -5,6 +5,7 @@
  * the network. The network is asked again, for those who still have time, when only an earlier deadline ended
  * its search; and told to stop when nobody is left.
  */
+import { setMaxListeners } from 'node:events'
 import type { CID } from '../core/cid.js'
 import { CidfsError, codeOf, messageOf } from '../core/errors.js'
 import type { Priority } from './source.js'
@@ -84,8 +85,10 @@ export class SharedFetch {
         },
       }
       this.#waiting.add(waiting)
-      if (signal?.aborted) onAbort()
-      else signal?.addEventListener('abort', onAbort)
+      if (signal === undefined) return
+      if (signal.aborted) return onAbort()
+      setMaxListeners(0, signal) // one reader waits for many blocks
+      signal.addEventListener('abort', onAbort)
     })
   }
 

@@ -2,9 +2,9 @@
  * Keeps a back-end in step with the top-level entries of `staging/`.
  *
  * Invariant: for each entry the queue remembers (in LMDB, in the transaction that changed the entry) what is
- * wanted there and what is known to be pinned there. The new content is pinned before the old is unpinned,
- * and a CID that another entry wants or has is not unpinned. Nothing is dropped: failures come again with
- * back-off, across restarts.
+ * wanted there, what is known to be pinned there, and what may be pinned there besides. The new content is
+ * pinned before the old is given back, and what another entry needs is not given back. Nothing is dropped:
+ * failures come again with back-off, across restarts.
  */
 import type { Database } from 'lmdb'
 import { CID } from '../core/cid.js'
@@ -20,8 +20,12 @@ interface Wish {
   label: string
   /** What should be pinned there; absent: nothing. */
   wanted?: Uint8Array
+  /** `wanted` may be pinned there already: an attempt has begun. */
+  attempted?: boolean
   /** What is pinned there, as far as we know. */
   done?: Uint8Array
+  /** What may be pinned there besides, to be given back as soon as `wanted` is pinned. */
+  old?: Uint8Array[]
   tries: number
   error?: string
 }
@@ -39,9 +43,14 @@ const LAST_RETRY_MS = 5 * 60_000
 export class BackendQueue {
   readonly #backend: Backend
   readonly #wishes: Database<Wish, Buffer>
+  /** CID, ino: entries that need this CID to stay pinned. */
+  readonly #needs: Database<Buffer, Buffer>
+  readonly #store: Store
   /** Entries to be worked on, and the clock time in milliseconds from which. */
   readonly #pending = new Map<number, number>()
   readonly #running = new Map<number, AbortController>()
+  /** CIDs that are being unpinned: whoever pins one of them anew has to wait for that. */
+  readonly #leaving = new Map<string, Promise<void>>()
   #timer: NodeJS.Timeout | undefined
   #stopped = true
   #ended: (() => void) | undefined
@@ -49,8 +58,15 @@ export class BackendQueue {
   onChange: () => void = () => {}
 
   constructor(store: Store, backend: Backend) {
+    const { env } = store
+    this.#store = store
     this.#backend = backend
-    this.#wishes = store.env.openDB({ name: `staging:backend:${backend.name}`, keyEncoding: 'binary' })
+    this.#wishes = env.openDB({ name: `staging:backend:${backend.name}`, keyEncoding: 'binary' })
+    this.#needs = env.openDB({
+      name: `staging:backend-needs:${backend.name}`,
+      keyEncoding: 'binary',
+      encoding: 'binary',
+    })
   }
 
   start(): void {
@@ -70,13 +86,29 @@ export class BackendQueue {
 
   /** From now on `cid` is to be pinned for the entry, or nothing. For use inside a transaction. */
   want(ino: number, label: string, cid: CID | undefined): void {
-    const wish: Wish = { label, tries: 0 }
-    const done = this.#wishes.get(inoKey(ino))?.done
+    const before = this.#wishes.get(inoKey(ino))
+    const unchanged = same(before?.wanted, cid?.bytes)
+    const wish: Wish = { label, tries: 0, old: unchanged ? (before?.old ?? []) : leftovers(before) }
     if (cid !== undefined) wish.wanted = cid.bytes
-    if (done !== undefined) wish.done = done
-    this.#store(ino, wish)
-    if (!isDone(wish)) this.#pending.set(ino, 0)
-    this.#schedule()
+    if (unchanged && before?.attempted === true) wish.attempted = true
+    if (before?.done !== undefined) wish.done = before.done
+    this.#put(ino, wish)
+    this.#queue(ino, wish)
+  }
+
+  /** Entry `to` takes the place of `from`, whose content stays pinned until that of `to` is. As `want`. */
+  replace(from: number, to: number, label: string): void {
+    const gone = this.#wishes.get(inoKey(from))
+    if (gone === undefined) return
+    this.#put(from, undefined)
+    const before = this.#wishes.get(inoKey(to))
+    const wish: Wish = before ?? { label, tries: 0 }
+    const old = [...(wish.old ?? []), ...leftovers(gone)]
+    if (before === undefined && gone.done !== undefined)
+      Object.assign(wish, { wanted: gone.done, done: gone.done, old })
+    else wish.old = gone.done === undefined ? old : [...old, gone.done]
+    this.#put(to, wish)
+    this.#queue(to, wish)
   }
 
   state(ino: number): BackendState {
@@ -88,16 +120,30 @@ export class BackendQueue {
     return this.#pending.size
   }
 
-  #store(ino: number, wish: Wish): void {
-    if (wish.wanted === undefined && wish.done === undefined) this.#wishes.removeSync(inoKey(ino))
-    else this.#wishes.putSync(inoKey(ino), wish)
+  /** Stores or removes a wish together with what it needs. */
+  #put(ino: number, wish: Wish | undefined): void {
+    const key = inoKey(ino)
+    this.#store.transaction(() => {
+      for (const cid of needsOf(this.#wishes.get(key))) this.#needs.removeSync(Buffer.concat([cid, key]))
+      for (const cid of needsOf(wish)) this.#needs.putSync(Buffer.concat([cid, key]), Buffer.of(1))
+      if (wish === undefined || isVoid(wish)) this.#wishes.removeSync(key)
+      else this.#wishes.putSync(key, wish)
+    })
+  }
+
+  #queue(ino: number, wish: Wish): void {
+    if (isDone(wish)) this.#pending.delete(ino)
+    else this.#pending.set(ino, 0)
+    this.#schedule()
   }
 
   #schedule(): void {
-    if (this.#stopped || this.#pending.size === 0) return
+    if (this.#stopped || this.#running.size >= CONCURRENCY) return
+    let dueMs = Number.POSITIVE_INFINITY
+    for (const [ino, ms] of this.#pending) if (ms < dueMs && !this.#running.has(ino)) dueMs = ms
     clearTimeout(this.#timer)
-    const delayMs = Math.max(0, Math.min(...this.#pending.values()) - Date.now())
-    this.#timer = setTimeout(() => this.#pump(), delayMs)
+    if (dueMs === Number.POSITIVE_INFINITY) return
+    this.#timer = setTimeout(() => this.#pump(), Math.max(0, dueMs - Date.now()))
   }
 
   #pump(): void {
@@ -109,7 +155,7 @@ export class BackendQueue {
       this.#running.set(ino, controller)
       void this.#run(ino, controller.signal).finally(() => this.#finished(ino))
     }
-    if (this.#running.size < CONCURRENCY) this.#schedule()
+    this.#schedule()
   }
 
   #finished(ino: number): void {
@@ -123,49 +169,91 @@ export class BackendQueue {
     const wish = this.#wishes.get(inoKey(ino))
     if (wish === undefined || isDone(wish)) return void this.#pending.delete(ino)
     try {
-      await this.#fulfil(wish, signal)
-      this.#succeeded(ino, wish)
+      if (wish.wanted !== undefined && !same(wish.wanted, wish.done))
+        await this.#publish(ino, wish.wanted, wish, signal)
+      for (const cid of this.#pinned(ino, wish.wanted)) await this.#giveBack(ino, cid, signal)
+      this.#queue(ino, this.#wishes.get(inoKey(ino)) ?? { label: '', tries: 0 })
     } catch (err) {
-      if (!signal.aborted) this.#failed(ino, messageOf(err))
+      if (!signal.aborted) this.#failed(ino, wish, messageOf(err))
     }
   }
 
-  /** New first, then old. */
-  async #fulfil({ wanted, done, label }: Wish, signal: AbortSignal): Promise<void> {
-    if (wanted !== undefined) await this.#backend.publish(CID.decode(wanted), label, signal)
-    if (done === undefined || same(done, wanted) || this.#isWantedTwice(done)) return
-    await this.#backend.unpublish(CID.decode(done), signal)
+  async #publish(ino: number, wanted: Uint8Array, wish: Wish, signal: AbortSignal): Promise<void> {
+    this.#put(ino, { ...wish, attempted: true })
+    await this.#leaving.get(textOf(wanted))?.catch(() => {})
+    await this.#backend.publish(CID.decode(wanted), wish.label, signal)
   }
 
-  #isWantedTwice(cid: Uint8Array): boolean {
-    let count = 0
-    for (const { value } of this.#wishes.getRange({}))
-      if (same(value.wanted, cid) || same(value.done, cid)) count++
-    return count > 1
-  }
-
-  #succeeded(ino: number, fulfilled: Wish): void {
-    const wanted = this.#wishes.get(inoKey(ino))?.wanted
-    const next: Wish = { label: fulfilled.label, tries: 0 }
+  /** Remembers what is pinned now; returns what can be given back for it. */
+  #pinned(ino: number, cid: Uint8Array | undefined): Uint8Array[] {
+    const { label = '', wanted, done, old = [] } = this.#wishes.get(inoKey(ino)) ?? {}
+    const next: Wish = { label, tries: 0 }
     if (wanted !== undefined) next.wanted = wanted
-    if (fulfilled.wanted !== undefined) next.done = fulfilled.wanted
-    this.#store(ino, next)
-    if (isDone(next)) this.#pending.delete(ino)
-    else this.#pending.set(ino, 0)
+    if (cid !== undefined) next.done = cid
+    next.old = distinct(done === undefined ? old : [...old, done]).filter(other => !same(other, cid))
+    this.#put(ino, next)
+    return next.old
   }
 
-  #failed(ino: number, error: string): void {
+  async #giveBack(ino: number, cid: Uint8Array, signal: AbortSignal): Promise<void> {
+    if (!this.#isNeeded(cid)) await (this.#leaving.get(textOf(cid)) ?? this.#unpublish(cid, signal))
+    const wish = this.#wishes.get(inoKey(ino))
+    if (wish !== undefined)
+      this.#put(ino, { ...wish, old: (wish.old ?? []).filter(other => !same(other, cid)) })
+  }
+
+  #unpublish(cid: Uint8Array, signal: AbortSignal): Promise<void> {
+    const key = textOf(cid)
+    const leaving = this.#backend.unpublish(CID.decode(cid), signal).finally(() => this.#leaving.delete(key))
+    this.#leaving.set(key, leaving)
+    return leaving
+  }
+
+  #isNeeded(cid: Uint8Array): boolean {
+    const range = { start: Buffer.from(cid), end: Buffer.concat([cid, Buffer.alloc(8, 0xff)]), limit: 1 }
+    for (const _ of this.#needs.getKeys(range)) return true
+    return false
+  }
+
+  /** A wish that has changed meanwhile has not failed: it has its first try before it. */
+  #failed(ino: number, tried: Wish, error: string): void {
     log('%s: %s', this.#backend.name, error)
     const wish = this.#wishes.get(inoKey(ino))
-    if (wish === undefined) return
+    if (wish === undefined) return void this.#pending.delete(ino)
+    if (!same(wish.wanted, tried.wanted)) return void this.#pending.set(ino, 0)
     const tries = wish.tries + 1
-    this.#store(ino, { ...wish, tries, error: `${this.#backend.name}: ${error}` })
+    this.#put(ino, { ...wish, tries, error: `${this.#backend.name}: ${error}` })
     this.#pending.set(ino, Date.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (tries - 1)))
   }
 }
 
 function isDone(wish: Wish): boolean {
-  return same(wish.wanted, wish.done)
+  return same(wish.wanted, wish.done) && (wish.old ?? []).length === 0
+}
+
+function isVoid(wish: Wish): boolean {
+  return wish.wanted === undefined && wish.done === undefined && isDone(wish)
+}
+
+/** What must stay pinned: what is wanted, and what that is to replace until it has. */
+function needsOf(wish: Wish | undefined): Uint8Array[] {
+  if (wish?.wanted === undefined) return []
+  return distinct(wish.done === undefined ? [wish.wanted] : [wish.wanted, wish.done])
+}
+
+/** What is not wanted any more and may be pinned without being known to be. */
+function leftovers(wish: Wish | undefined): Uint8Array[] {
+  const old = wish?.old ?? []
+  const unsure = wish?.attempted === true && wish.wanted !== undefined && !same(wish.wanted, wish.done)
+  return unsure ? [...old, wish.wanted!] : old
+}
+
+function distinct(cids: Uint8Array[]): Uint8Array[] {
+  return cids.filter((cid, index) => cids.findIndex(other => same(other, cid)) === index)
+}
+
+function textOf(cid: Uint8Array): string {
+  return Buffer.from(cid).toString('hex')
 }
 
 function same(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {

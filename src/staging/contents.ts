@@ -133,8 +133,7 @@ export class Contents {
 
   truncate(ino: number, sizeBytes: number): MaybePromise<void> {
     const content = this.#content(ino)
-    return this.#whenDone(
-      content,
+    return this.#resize(content, () =>
       then(sizeBytes === 0 ? undefined : this.#makeWritable(content), () =>
         this.#truncateNow(content, sizeBytes),
       ),
@@ -149,8 +148,7 @@ export class Contents {
 
   fallocate(ino: number, offset: number, length: number, mode: number): MaybePromise<void> {
     const content = this.#content(ino)
-    return this.#whenDone(
-      content,
+    return this.#resize(content, () =>
       then(this.#makeWritable(content), () => {
         const fd = this.#file(content).fd
         native.fallocate(fd, mode, offset, length)
@@ -173,8 +171,10 @@ export class Contents {
   /** Bytes on disk before it resolves; names and attributes are the store's to flush. */
   async sync(ino: number): Promise<void> {
     this.save(ino)
-    const file = this.#open.get(ino)?.file?.retain()
-    if (file === undefined) return
+    if (this.#names.get(ino).object === undefined) return
+    const content = this.#content(ino)
+    const file = this.#file(content).retain() // whoever wrote it may have closed it long ago
+    this.#closeIfIdle(content)
     try {
       await datasync(file.fd)
     } finally {
@@ -195,12 +195,20 @@ export class Contents {
     clearTimeout(this.#saveTimer)
     this.#saveTimer = undefined
     const contents = [...this.#unsaved]
-    this.#unsaved.clear()
     if (contents.length === 0) return
     this.#names.transaction(() => {
       for (const { node } of contents) this.#names.put(node)
     })
+    this.#unsaved.clear()
     for (const content of contents) this.#closeIfIdle(content)
+  }
+
+  /** The content is elsewhere now: a reader that has the file open does not need the working object any more. */
+  published(ino: number): void {
+    const content = this.#open.get(ino)
+    if (content === undefined || content.node.object !== undefined) return
+    content.file?.release()
+    content.file = undefined
   }
 
   /** Drops the working object of a node that is gone. */
@@ -270,6 +278,8 @@ export class Contents {
       this.#store.dropObject(container)
       throw err
     }
+    // emptied in the meantime: that is the content, and not the copy
+    if (content.node.object !== undefined) return this.#store.dropObject(container)
     this.#adopt(content, container, content.node.sizeBytes)
   }
 
@@ -299,14 +309,22 @@ export class Contents {
     this.#saveTimer ??= setTimeout(() => this.saveAll(), SAVE_MS)
   }
 
-  /** Size changes without an open (truncate(2)) are stored and queued at once. */
-  #whenDone(content: OpenContent, work: MaybePromise<void>): MaybePromise<void> {
-    return then(work, () => {
+  /** Size changes without an open (truncate(2)) are stored and queued at once, also after a failure half-way. */
+  #resize(content: OpenContent, work: () => MaybePromise<void>): MaybePromise<void> {
+    const done = (): void => {
       if (content.writers > 0) return
       this.save(content.node.ino)
       this.#dirty.settle(content.node.ino)
       this.#closeIfIdle(content)
-    })
+    }
+    try {
+      const result = work()
+      if (isPromise(result)) return result.finally(done)
+    } catch (err) {
+      done()
+      throw err
+    }
+    done()
   }
 
   #file(content: OpenContent): SharedFd {

@@ -4,7 +4,8 @@
  * Invariant: a node is in the queue exactly while it is dirty, and so is every directory above it. A file's
  * turn comes a settle delay after its last close; a directory's when nothing below it is dirty any more, and
  * not before its own delay. Membership, tries and errors are in LMDB, changed in the transaction that changes
- * the node; delays and counts of dirty children are only in memory, rebuilt at start.
+ * the node; delays and counts of dirty children are only in memory, rebuilt at start and after a transaction
+ * that failed. What has no name (unlinked, still open) is dirty without being queued.
  * Why: ten thousand files dropped into a folder are ten thousand files to hash and one directory to update,
  * and a crash in between loses neither.
  */
@@ -53,6 +54,7 @@ export class DirtyQueue {
     this.#names = names
     this.#settleMs = settleMs
     this.#stored = store.env.openDB({ name: 'staging:queue', keyEncoding: 'binary' })
+    names.onRollback = () => this.#reload()
   }
 
   /** Takes up what an earlier run left. */
@@ -65,12 +67,28 @@ export class DirtyQueue {
     for (const job of this.#jobs.values()) this.settle(job.ino)
   }
 
+  /** What is in memory follows the records again. Jobs keep their delays, and those under way their identity. */
+  #reload(): void {
+    const before = new Map(this.#jobs)
+    for (const map of [this.#jobs, this.#settling, this.#unordered, this.#orphanCounts]) map.clear()
+    for (const { key, value } of this.#stored.getRange({})) {
+      const node = this.#names.find(keyIno(key))
+      if (node === undefined) continue
+      const { running = false, dueMs = Date.now() + this.#settleMs } = before.get(node.ino) ?? {}
+      const job = this.#add(node, before.get(node.ino))
+      Object.assign(job, { tries: value.tries, error: value.error, running, dueMs })
+      if (!running && dueMs !== Number.POSITIVE_INFINITY) this.#unordered.set(node.ino, job)
+    }
+    this.onChange()
+  }
+
   /** The content of `node` has changed or is about to: its CID no longer holds, nor those above it. */
   mark(node: StagingNode): void {
     if (node.ino === STAGING_ROOT_INO) return
     if (node.dirty && this.#jobs.has(node.ino)) return
     node.dirty = true
     this.#names.put(node)
+    if (node.parent === 0) return
     this.#stored.putSync(inoKey(node.ino), { tries: 0 })
     this.#add(node)
     this.#markParent(node.parent)
@@ -122,6 +140,7 @@ export class DirtyQueue {
     job.error = error
     job.dueMs = Date.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (job.tries - 1))
     this.#stored.putSync(inoKey(ino), { tries: job.tries, error })
+    this.#settling.delete(ino)
     this.#unordered.set(ino, job)
     this.onChange()
   }
@@ -186,8 +205,8 @@ export class DirtyQueue {
     return undefined
   }
 
-  #add(node: StagingNode): Job {
-    const job: Job = {
+  #add(node: StagingNode, reused?: Job): Job {
+    const job = Object.assign(reused ?? ({} as Job), {
       ino: node.ino,
       isDirectory: node.type === 'directory',
       parent: node.parent,
@@ -196,7 +215,7 @@ export class DirtyQueue {
       tries: 0,
       error: undefined,
       running: false,
-    }
+    })
     this.#orphanCounts.delete(node.ino)
     this.#jobs.set(node.ino, job)
     this.#childCame(node.parent)

@@ -117,6 +117,10 @@ export class HashPool {
 
   /** Idle workers cost memory for nothing. */
   #dismiss(): void {
-    for (const thread of this.#threads) if (thread.piece === undefined) void thread.worker.terminate()
+    for (const thread of this.#threads) {
+      if (thread.piece !== undefined) continue
+      this.#threads.delete(thread) // it gets no piece while it ends
+      void thread.worker.terminate()
+    }
   }
 }

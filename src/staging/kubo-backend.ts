@@ -23,7 +23,7 @@ export class KuboBackend implements Backend {
     await this.#kubo.importAndPin(cid, exportCar(cid, this.#blocks, links), { signal, name: label })
   }
 
-  async unpublish(cid: CID): Promise<void> {
-    await this.#kubo.unpin(cid)
+  async unpublish(cid: CID, signal: AbortSignal): Promise<void> {
+    await this.#kubo.unpin(cid, signal)
   }
 }

@@ -45,6 +45,9 @@ export class Namespace {
   /** Nodes with changes in memory only (size and times of files being written), and how often they are held. */
   readonly #held = new Map<number, { node: StagingNode; count: number }>()
   #nextIno: number
+  #inTransaction = false
+  /** Called when a transaction has failed and everything here is as it was before. */
+  onRollback: () => void = () => {}
 
   constructor(store: Store, owner: Owner) {
     this.#store = store
@@ -63,10 +66,25 @@ export class Namespace {
 
   /** Runs `fn` as one transaction: all of its changes or none. Nests. */
   transaction<T>(fn: () => T): T {
-    return this.#store.transaction(() => {
-      this.#store.onRollback(() => this.#cache.clear())
-      return fn()
-    })
+    if (this.#inTransaction) return fn()
+    this.#inTransaction = true
+    try {
+      return this.#store.transaction(() => {
+        this.#store.onRollback(() => this.#rolledBack())
+        return fn()
+      })
+    } finally {
+      this.#inTransaction = false
+    }
+  }
+
+  #rolledBack(): void {
+    this.#cache.clear()
+    for (const { node } of this.#held.values()) {
+      const record = this.#nodes.get(inoKey(node.ino))
+      if (record !== undefined) restore(node, record)
+    }
+    this.onRollback()
   }
 
   /** @throws CidfsError `STALE` for an id that is not (any more) a node. */
@@ -305,6 +323,14 @@ function blankNode(
     dirty: true,
     generation: 0,
   }
+}
+
+/** Back to the record, but for what was written into the same working object since it was stored. */
+function restore(node: StagingNode, record: StagingNode): void {
+  const { generation, sizeBytes, mtime, ctime } = node
+  const ahead = record.object === node.object ? { generation, sizeBytes, mtime, ctime } : { generation }
+  for (const key of ['object', 'cid', 'tsize'] as const) delete node[key]
+  Object.assign(node, record, ahead)
 }
 
 function checkName(name: Uint8Array): void {

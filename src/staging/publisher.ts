@@ -216,7 +216,7 @@ export class Publisher {
   async #publishLarge(job: Job, node: StagingNode): Promise<void> {
     const { store, hashes, queue } = this.#parts
     const { generation, object, sizeBytes } = node
-    if (object === undefined) return queue.putBack(job.ino)
+    if (object === undefined) return void queue.putBack(job.ino)
     const file = new SharedFd(store.objectPath(object), 'r')
     try {
       const [digests] = await Promise.all([
@@ -235,7 +235,7 @@ export class Publisher {
     const { store, names, queue } = this.#parts
     const { generation } = names.get(job.ino)
     const entries = await this.#entriesOf(job.ino)
-    if (entries === undefined) return queue.putBack(job.ino)
+    if (entries === undefined) return void queue.putBack(job.ino)
     const published = await buildDirectory(entries, (cid, bytes) => void store.put(cid, bytes))
     await store.flush()
     this.#commit([{ job, generation, published, leaves: [] }])
@@ -261,11 +261,13 @@ export class Publisher {
   }
 
   #commit(candidates: Candidate[]): void {
-    const { store } = this.#parts
+    const { names, contents } = this.#parts
     const unneeded: number[] = []
-    store.transaction(() => {
+    contents.saveAll() // sizes that ran ahead must be on record should what follows be rolled back
+    names.transaction(() => {
       for (const candidate of candidates) this.#commitOne(candidate, unneeded)
     })
+    for (const { job } of candidates) contents.published(job.ino)
     if (unneeded.length > 0) void this.#dropLater(unneeded)
   }
 
@@ -273,16 +275,15 @@ export class Publisher {
     const { store, names, contents, queue, onPublished } = this.#parts
     const node = names.find(job.ino)
     job.running = false
-    if (node === undefined || node.parent === 0) return queue.clean(job.ino)
-    if (contents.isBeingWritten(job.ino)) return queue.suspend(job.ino)
-    if (node.generation !== generation) return queue.putBack(job.ino)
+    if (node === undefined || node.parent === 0) return void queue.clean(job.ino)
+    if (contents.isBeingWritten(job.ino)) return void queue.suspend(job.ino)
+    if (node.generation !== generation) return void queue.putBack(job.ino)
     const previous = lastCid(node)
     if (node.object !== undefined) {
       if (leaves.every(leaf => store.has(leaf.cid))) unneeded.push(node.object)
       else store.sealObject(node.object, leaves)
       delete node.object
     }
-    contents.save(job.ino)
     Object.assign(node, { cid: published.cid.bytes, tsize: published.tsize, dirty: false })
     names.put(node)
     queue.clean(job.ino)

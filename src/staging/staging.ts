@@ -26,6 +26,8 @@ export interface StagingOptions {
   owner: Owner
   /** Milliseconds between the last close of a file and its publication. */
   settleMs: number
+  /** An earlier run's mount goes on: somebody may still have open what has no name any more. */
+  resume?: boolean
   backend?: Backend | undefined
   copyContent: CopyContent
 }
@@ -74,16 +76,16 @@ export class Staging {
     })
     // its generation, which tells whether the CID of the root still holds, is only in memory
     this.names.hold(STAGING_ROOT_INO)
-    this.#recover()
+    this.#recover(options.resume ?? false)
   }
 
   /** Puts right what a crash left: unnamed nodes, sizes that were not stored, objects nobody refers to. */
-  #recover(): void {
-    for (const ino of this.names.orphans()) this.purge(ino)
+  #recover(resume: boolean): void {
+    if (!resume) for (const ino of this.names.orphans()) this.purge(ino)
     this.queue.load()
     const used = new Set<number>()
-    for (const job of this.queue.jobs()) {
-      const node = this.names.get(job.ino)
+    for (const ino of [...this.names.orphans(), ...[...this.queue.jobs()].map(job => job.ino)]) {
+      const node = this.names.get(ino)
       this.contents.recover(node)
       if (node.object !== undefined) used.add(node.object)
     }
@@ -156,9 +158,11 @@ export class Staging {
   purge(ino: number): void {
     const node = this.names.find(ino)
     if (node === undefined || node.parent !== 0 || ino === STAGING_ROOT_INO) return
-    this.contents.discard(node)
-    this.queue.clean(ino)
-    this.names.remove(ino)
+    this.names.transaction(() => {
+      this.contents.discard(node)
+      this.queue.clean(ino)
+      this.names.remove(ino)
+    })
   }
 
   /**
@@ -228,8 +232,10 @@ export class Staging {
 
   /** What a rename replaces stays pinned until the new content is. */
   #inheritPin(node: StagingNode, replaced: StagingNode, parent: number): void {
+    if (parent !== STAGING_ROOT_INO) return
+    this.backend?.replace(replaced.ino, node.ino, Buffer.from(replaced.name).toString())
     const cid = lastCid(replaced)
-    if (parent !== STAGING_ROOT_INO || cid === undefined || node.cid !== undefined) return
+    if (cid === undefined || node.cid !== undefined) return
     node.cid = cid.bytes
     this.names.put(node)
     this.#store.pins.add(cid, ownerOf(node))
@@ -274,6 +280,7 @@ export class Staging {
   open(ino: number, forWriting: boolean, truncate: boolean): void {
     this.contents.open(ino, forWriting, truncate)
     if (forWriting) this.queue.suspend(ino)
+    else if (truncate) this.queue.settle(ino) // O_RDONLY | O_TRUNC: no close of a writer will follow
   }
 
   close(ino: number, forWriting: boolean): void {
@@ -289,14 +296,17 @@ export class Staging {
   publicationOf(node: StagingNode): Publication {
     if (node.type === 'file' && this.contents.isBeingWritten(node.ino)) return publication('writing')
     const job = this.queue.get(node.ino)
-    if (job !== undefined) {
-      return publication(
-        job.running ? 'publishing' : job.tries > 0 ? 'failed' : 'queued',
-        job.tries,
-        job.error,
-      )
-    }
-    const handed = node.parent === STAGING_ROOT_INO ? this.backend?.state(node.ino) : undefined
+    if (job === undefined) return this.#handedOver(node)
+    const state = job.running ? 'publishing' : job.tries > 0 ? 'failed' : 'queued'
+    return publication(state, job.tries, job.error)
+  }
+
+  /** The back-end gets a node with the entry of the root under which it lies. */
+  #handedOver(node: StagingNode): Publication {
+    const top = this.backend && this.names.topLevel(node)
+    if (top === undefined) return publication('pinned')
+    if (this.queue.get(top.ino) !== undefined) return publication('publishing')
+    const handed = this.backend?.state(top.ino)
     if (handed?.pending !== true) return publication('pinned')
     return publication(handed.tries > 0 ? 'failed' : 'publishing', handed.tries, handed.error)
   }

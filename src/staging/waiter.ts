@@ -6,6 +6,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CidfsError } from '../core/errors.js'
+import type { Job } from './dirty-queue.js'
 import { STAGING_ROOT_INO, type StagingNode } from './node.js'
 import type { Staging } from './staging.js'
 
@@ -58,23 +59,36 @@ function pendingUnder(staging: Staging, inos: number[]): Pending {
   const blocked = new Set<number>()
   for (const job of staging.queue.jobs()) {
     const node = staging.names.find(job.ino)
-    if (node === undefined || !isUnder(staging, node, inos)) continue
-    if (node.type === 'file') pending.files++
-    if (job.tries > 0 && !job.running) {
-      pending.failed.push(node)
+    if (node === undefined) continue
+    if (hasFailed(job))
       for (let at = node.parent; at !== 0; at = staging.names.find(at)?.parent ?? 0) blocked.add(at)
-    } else pending.waiting++
+    if (!isUnder(staging, node, inos)) continue
+    if (node.type === 'file') pending.files++
+    if (hasFailed(job)) pending.failed.push(node)
+    else pending.waiting++
   }
   // directories above a failed file wait for it
-  for (const ino of blocked) if (staging.queue.get(ino) && isUnderIno(staging, ino, inos)) pending.waiting--
-  addHanded(staging, inos, pending)
+  for (const ino of blocked) {
+    const job = staging.queue.get(ino)
+    if (job !== undefined && !hasFailed(job) && isUnderIno(staging, ino, inos)) pending.waiting--
+  }
+  addHanded(staging, inos, pending, blocked)
   return pending
 }
 
-/** Top-level entries that the back-end does not have yet. */
-function addHanded(staging: Staging, inos: number[], pending: Pending): void {
+function hasFailed(job: Job): boolean {
+  return job.tries > 0 && !job.running
+}
+
+/** Top-level entries, above the nodes too, that the back-end does not have yet. */
+function addHanded(staging: Staging, inos: number[], pending: Pending, blocked: Set<number>): void {
   if (staging.backend === undefined) return
   for (const node of topLevelOf(staging, inos)) {
+    const job = staging.queue.get(node.ino)
+    if (job !== undefined && !isUnder(staging, node, inos)) {
+      if (hasFailed(job) || blocked.has(node.ino)) pending.failed.push(node)
+      else pending.waiting++
+    }
     const state = staging.backend.state(node.ino)
     if (!state.pending) continue
     if (state.tries > 0) pending.failed.push(node)
@@ -106,7 +120,7 @@ function isUnder(staging: Staging, node: StagingNode, inos: number[]): boolean {
 function resultOf(staging: Staging, total: number, failed: StagingNode[]): WaitResult {
   const errors = failed.map(node => ({
     path: staging.names.pathOf(node),
-    error: staging.publicationOf(node).error ?? 'failed',
+    error: staging.publicationOf(node).error ?? 'something in it could not be published',
   }))
   return { pinned: Math.max(0, total - failed.filter(node => node.type === 'file').length), failed: errors }
 }

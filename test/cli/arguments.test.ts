@@ -34,7 +34,7 @@ t.test('--help names every command and every exit code', async t => {
   for (const command of ['mount', 'unmount', 'status', 'cid', 'wait', 'import', 'export'])
     t.match(stdout, `  ${command} `)
   for (const [code, meaning] of EXIT_CODE_TABLE)
-    t.match(stdout, new RegExp(`^  ${code} +${escape(meaning)}$`, 'm'))
+    t.match(stdout, new RegExp(`^  ${code} +${literally(meaning)}$`, 'm'))
 })
 
 t.test('mount --help names every option', async t => {
@@ -129,6 +129,6 @@ t.test('errors map to the exit code that the table gives them', async t => {
   )
 })
 
-function escape(text: string): string {
+function literally(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
 }

@@ -32,6 +32,7 @@ import { MemoryFileSystem } from './memory-file-system.js'
 t.setTimeout(120_000)
 
 const CHILD = fileURLToPath(new URL('./mount-child.js', import.meta.url))
+const WORKER_CHILD = fileURLToPath(new URL('./worker-child.js', import.meta.url))
 
 t.test('a mountpoint that cannot be one is refused in one line', async t => {
   const dir = temporaryDirectory(t)
@@ -90,7 +91,7 @@ t.test('a file that is still open makes the unmount lazy, and can be read to its
   child.stdin?.end('go\n')
   t.match(await result, { status: 0, stdout: 'ready\nfirst\nsecond\n' })
   await session.closed
-  t.equal(fs.openHandles.size, 0)
+  t.equal(fs.openHandles.size, 0, 'released, whether the kernel said so or not')
   t.same(await session.unmount(), { lazy: false }, 'unmounting again changes nothing')
 })
 
@@ -186,6 +187,21 @@ t.test('a process ends by itself when its mount has gone', async t => {
   t.match(await result, { status: 0, signal: null })
 })
 
+t.test('a worker that is terminated takes its mount down with it, and nothing else', async t => {
+  const dir = temporaryDirectory(t)
+  const result = await run(process.execPath, [WORKER_CHILD, dir])
+  t.match(result, { status: 0, signal: null, stdout: /not connected|aborted|Input/i })
+  t.equal(await clearStaleMount(dir), true)
+})
+
+t.test('a process that exits in the middle of it all ends at once', async t => {
+  const dir = temporaryDirectory(t)
+  const before = performance.now()
+  t.match(await run(process.execPath, [WORKER_CHILD, dir, 'exit']), { status: 7, signal: null })
+  t.ok(performance.now() - before < 10_000)
+  t.equal(await clearStaleMount(dir), true)
+})
+
 /** fusermount3 opens the device with the rights of its caller. */
 function openDeviceToAll(): () => void {
   const mode = statSync('/dev/fuse').mode & 0o777
@@ -201,7 +217,9 @@ t.test('an ordinary user mounts and unmounts through fusermount3', async t => {
   t.equal(result.stderr, '')
   t.match(result, { status: 0 })
   const report = JSON.parse(result.stdout.split('\n').at(-2)!)
-  t.match(report, { uid: 65_534, cat: 'from the child', lazy: false, descriptorsLeft: [] })
+  t.match(report, { uid: 65_534, cat: 'from the child', lazy: false })
+  t.match(report, { lazyWhileOpen: true, catAfterwards: 'from the child' })
+  t.same(report.descriptorsLeft, [])
   t.match(mountAt(dir), undefined)
 })
 

@@ -168,19 +168,25 @@ t.test('an error nobody foresaw is EIO for one request, and reported', async t =
   t.equal(session.inFlight, 0)
 })
 
-t.test('a signal ends a waiting call with EINTR and aborts the request', async t => {
-  const { dir, fs } = await mounted(t)
-  fs.addHangingFile('direct', { directIo: true })
-  const program = `import ctypes, errno, os, signal
+for (const directIo of [false, true]) {
+  t.test(
+    `a signal ends a waiting read with EINTR and aborts the request (directIo: ${directIo})`,
+    async t => {
+      const { dir, fs } = await mounted(t)
+      fs.addHangingFile('f', { directIo })
+      const program = `import ctypes, errno, os, signal
 signal.signal(signal.SIGALRM, lambda *_: None)
 signal.siginterrupt(signal.SIGALRM, True)
-fd = os.open('${dir}/direct', os.O_RDONLY)
+fd = os.open('${dir}/f', os.O_RDONLY)
 signal.setitimer(signal.ITIMER_REAL, 0.2)
 libc = ctypes.CDLL(None, use_errno=True)
 print(libc.read(fd, ctypes.create_string_buffer(10), 10), errno.errorcode[ctypes.get_errno()])`
-  t.equal(await python(program), '-1 EINTR')
-  t.equal(fs.interrupted, 1)
-})
+      t.equal(await python(program), '-1 EINTR')
+      t.ok(fs.interrupted > 0)
+      t.equal(fs.hanging, 0)
+    },
+  )
+}
 
 t.test('a killed process is gone at once, and its lookup is aborted', async t => {
   const { dir, fs, session } = await mounted(t)
@@ -197,20 +203,27 @@ t.test('a killed process is gone at once, and its lookup is aborted', async t =>
   t.equal(await session.drain(1000), true)
 })
 
-t.test(
-  'a process that waits for a page is killed at once, and the mount goes away under its request',
-  async t => {
-    const { dir, fs, session } = await mounted(t)
-    fs.addHangingFile('cached')
-    const child = start('dd', [`if=${join(dir, 'cached')}`, 'of=/dev/null', 'bs=1M'])
-    const result = ended(child)
-    await until(() => fs.hanging > 0, 'the read has come')
-    child.kill('SIGINT')
-    t.equal((await result).signal, 'SIGINT')
-    t.same(await session.unmount({ lazyAfterMs: 3000 }), { lazy: false })
-    t.equal(fs.hanging, 0, 'requests that were waiting are aborted')
-  },
-)
+t.test('a program that handles signals itself can be stopped while it reads', async t => {
+  const { dir, fs, session } = await mounted(t)
+  fs.addHangingFile('f')
+  const child = start('dd', [`if=${join(dir, 'f')}`, 'of=/dev/null', 'bs=1M'])
+  const result = ended(child)
+  await until(() => fs.hanging > 0, 'the read has come')
+  child.kill('SIGINT')
+  t.equal((await result).signal, 'SIGINT')
+  await until(() => session.inFlight === 0, 'nothing is in flight')
+})
+
+t.test('a mount can be taken away from under a request that hangs', async t => {
+  const { dir, fs, session } = await mounted(t)
+  fs.addHangingFile('f')
+  const result = ended(start('cat', [join(dir, 'f')]))
+  await until(() => fs.hanging > 0, 'the read has come')
+  session.close()
+  t.match(await result, { status: 1, stderr: /not connected|aborted|Input/i })
+  t.same(await session.unmount(), { lazy: false })
+  t.equal(fs.hanging, 0, 'requests that were waiting are aborted')
+})
 
 t.test('many requests wait at a time without holding up the others', async t => {
   const { dir, fs, session } = await mounted(t)

@@ -11,7 +11,7 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CarBlockIterator } from '@ipld/car'
 import { CID } from 'multiformats/cid'
-import type { Owner } from './temp.js'
+import { atEnd, type Owner } from './temp.js'
 
 /** What to do instead of answering; `delayMs` alone answers late. */
 export interface Fault {
@@ -38,6 +38,7 @@ export class TestGateway {
   active = 0
   maxActive = 0
   private readonly blocks = new Map<string, Uint8Array>()
+  private readonly counts = new Map<string, number>()
 
   private constructor(private readonly server: Server) {}
 
@@ -48,7 +49,7 @@ export class TestGateway {
     server.on('request', (request, response) => void gateway.handle(request, response))
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
-    t.teardown(() => gateway.stop())
+    atEnd(t, () => gateway.stop())
     return gateway
   }
 
@@ -74,7 +75,7 @@ export class TestGateway {
 
   /** How often a block was asked for, under any CID. */
   count(cid: CID): number {
-    return this.requests.filter(text => keyOf(CID.parse(text)) === keyOf(cid)).length
+    return this.counts.get(keyOf(cid)) ?? 0
   }
 
   async stop(): Promise<void> {
@@ -92,6 +93,7 @@ export class TestGateway {
     if (cid === undefined) return end(response, 400)
     if (!wantsRaw(request, url)) return end(response, 406)
     this.requests.push(cid.toString())
+    this.counts.set(keyOf(cid), this.count(cid) + 1)
     const fault = this.fault(cid, this.count(cid)) ?? {}
     if (fault.hang === true) return
     if (fault.delayMs !== undefined) await sleep(fault.delayMs)

@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { importScript } from './root.js'
 import { type RunOptions, type RunResult, runOk } from './run.js'
-import { type Owner, tempDir } from './temp.js'
+import { atEnd, type Owner, tempDir } from './temp.js'
 
 const START_TIMEOUT_MS = 60_000
 const STOP_TIMEOUT_MS = 10_000
@@ -56,8 +56,8 @@ export class KuboNode {
     const binary = await findKubo()
     if (binary === undefined) throw new Error(String(await missingKubo()))
     const node = new KuboNode(binary, await tempDir(t, 'cidfs-kubo-'))
-    t.teardown(() => node.stop()) // before its directory goes: teardowns run last in, first out
-    await node.ipfs(['init', '--profile', ['test', ...(options.profiles ?? [])].join(',')])
+    atEnd(t, () => node.stop()) // before its directory goes: teardowns run last in, first out
+    await node.ipfs(['init', '--empty-repo', '--profile', ['test', ...(options.profiles ?? [])].join(',')])
     await node.configure(options.config ?? {})
     return node
   }
@@ -100,6 +100,16 @@ export class KuboNode {
     }
     this.rpcUrl = toUrl(await readFile(join(this.repo, 'api'), 'utf8'))
     this.gatewayUrl = (await readFile(join(this.repo, 'gateway'), 'utf8')).trim()
+  }
+
+  /** Of the daemon, which runs. */
+  get pid(): number {
+    return this.daemon!.pid!
+  }
+
+  /** `ipfs …` for others to run. */
+  command(args: string[]): string[] {
+    return ['env', `IPFS_PATH=${this.repo}`, 'IPFS_TELEMETRY=off', this.binary, ...args]
   }
 
   private env(): NodeJS.ProcessEnv {

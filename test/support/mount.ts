@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { mainFile } from './root.js'
 import { type RunOptions, type RunResult, run, runOk } from './run.js'
-import { type Owner, tempDir } from './temp.js'
+import { atEnd, type Owner, tempDir } from './temp.js'
 
 const START_TIMEOUT_MS = 30_000
 const STOP_TIMEOUT_MS = 45_000
@@ -57,7 +57,7 @@ export class Mount {
     const output = { text: '' }
     const daemon = spawnDaemon(dir, stateDir, runtimeDir, options, output)
     const mount = new Mount(dir, stateDir, options, daemon, output, runtimeDir)
-    t.teardown(() => mount.stop())
+    atEnd(t, () => mount.stop())
     await mount.ready()
     mount.descriptorsAtStart = await mount.descriptors()
     return mount
@@ -77,9 +77,12 @@ export class Mount {
     return join(this.dir, ...names)
   }
 
-  /** Runs a tool, by default in the mount. @throws Error unless its status is 0 */
+  /** Runs a tool, by default in the mount, as the user who mounts. @throws Error unless its status is 0 */
   run(tool: string, args: string[] = [], options: RunOptions = {}): Promise<RunResult> {
-    return runOk(tool, args, { cwd: this.dir, ...this.identity(), ...options })
+    const { cwd = this.dir, ...rest } = options
+    if (this.options.uid === undefined) return runOk(tool, args, { cwd, ...rest })
+    // Node changes the directory before the user, and root may not enter the mounts of others.
+    return runOk('env', ['-C', cwd, tool, ...args], { cwd: '/', ...this.identity(), ...rest })
   }
 
   /** Runs `cidfs …` outside of the mount, whatever its exit code. */
@@ -126,7 +129,8 @@ export class Mount {
       const nth = (seen.get(target) ?? 0) + 1
       seen.set(target, nth)
       if (nth <= (before.get(target) ?? 0) || !target.startsWith('/')) return false
-      if (target.startsWith('/dev/') && target !== '/dev/fuse') return false // of the runtime
+      // libuv keeps one of /dev/null for each event loop, so for each worker
+      if (target.startsWith('/dev/') && target !== '/dev/fuse') return false
       // a pack may be open once for appending and once for reading
       return target.endsWith(' (deleted)') || !target.startsWith(this.stateDir) || nth > 2
     })

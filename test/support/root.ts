@@ -18,22 +18,25 @@ function walkUp(dir: string, name: string): string {
   return walkUp(dirname(dir), name)
 }
 
-/** In the repository, or beside it where several checkouts share them. @throws Error that names both places. */
-function shared(path: string): string {
-  const places = [join(packageRoot, 'test', path), join(packageRoot, '..', 'shared', path)]
-  const found = places.find(place => existsSync(place))
-  if (found === undefined) throw new Error(`a test file is missing: ${places.join(' or ')}`)
-  return found
+/**
+ * CAR files of other projects with what they must read as. They are not part of the repository: they lie beside
+ * a checkout, or where CIDFS_FIXTURES says.
+ */
+const fixturesDir = process.env.CIDFS_FIXTURES ?? join(packageRoot, '..', 'shared', 'fixtures')
+
+/** Why tests that read the fixtures are skipped; false when they are there. */
+export function missingFixtures(): string | false {
+  return existsSync(fixturesDir) ? false : `there are no fixtures in ${fixturesDir} (CIDFS_FIXTURES)`
 }
 
 /** A CAR, or `expect/<name>.json`, of the fixtures. */
 export function fixture(name: string): string {
-  return shared(join('fixtures', name))
+  return join(fixturesDir, name)
 }
 
-/** A checking tool, for example `check_mount.py`. */
+/** A checking tool that belongs to the fixtures, for example `check_mount.py`. */
 export function tool(name: string): string {
-  return shared(join('tools', name))
+  return join(fixturesDir, '..', 'tools', name)
 }
 
 /** A module of `scripts/`, which TypeScript does not compile. */

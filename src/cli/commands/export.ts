@@ -47,7 +47,7 @@ async function writeFile(car: AsyncIterable<Uint8Array>, output: string): Promis
   const bar = startProgress('bytes')
   let bytes = 0
   try {
-    const counted = counting(car, n => bar.update((bytes += n), bytes, ''))
+    const counted = counting(car, n => bar.update((bytes += n), undefined, 'written'))
     await pipeline(counted, createWriteStream(temporary, { flags: 'wx', flush: true }))
     await rename(temporary, output)
   } catch (err) {

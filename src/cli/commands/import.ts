@@ -35,13 +35,13 @@ export function importCommand(): Command {
 
 async function importWithProgress(
   car: Readable,
-  totalBytes: number,
+  totalBytes: number | undefined,
   state: string | undefined,
 ): Promise<ImportResult> {
   const target = await daemonOrState(state)
   const bar = startProgress('bytes')
   const onProgress = ({ blocks, position }: ImportProgress) =>
-    bar.update(position, Math.max(totalBytes, position), count(blocks, 'block'))
+    bar.update(position, totalBytes, count(blocks, 'block'))
   try {
     if ('daemon' in target) return await new ControlClient(target.daemon).importCar(car, onProgress)
     const { importOffline } = await import('../offline-store.js') // LMDB and all
@@ -51,8 +51,8 @@ async function importWithProgress(
   }
 }
 
-async function openCar(file: string): Promise<{ car: Readable; totalBytes: number }> {
-  if (file === '-') return { car: process.stdin, totalBytes: 0 }
+async function openCar(file: string): Promise<{ car: Readable; totalBytes: number | undefined }> {
+  if (file === '-') return { car: process.stdin, totalBytes: undefined }
   try {
     const stats = await stat(file)
     if (stats.isDirectory()) throw new Error('is a directory')

@@ -1,0 +1,83 @@
+/** The results as a Markdown table. */
+
+import { figureOf, isMet, type Output, type Result, type RowResult, ratioTo } from './row.js'
+import { median } from './statistics.js'
+
+const MIB = 2 ** 20
+const HEAD = [
+  'row',
+  'cidfs',
+  'raw',
+  'Kubo',
+  'to raw',
+  'to Kubo',
+  'floor',
+  'met?',
+  'CPU s cidfs, Kubo',
+  'beside it',
+]
+
+export function toMarkdown(results: RowResult[]): string {
+  const lines = results.flatMap(result =>
+    result.row.outputs.map((output, i) => cells(result, output, i === 0)),
+  )
+  const widths = HEAD.map((head, i) =>
+    Math.max(...[head, ...lines.map(line => line[i]!)].map(({ length }) => length)),
+  )
+  const format = (line: string[]) => `| ${line.map((cell, i) => cell.padEnd(widths[i]!)).join(' | ')} |`
+  const rule = `|${widths.map(width => '-'.repeat(width + 2)).join('|')}|`
+  return [format(HEAD), rule, ...lines.map(format)].join('\n')
+}
+
+function cells(result: RowResult, output: Output, isFirst: boolean): string[] {
+  const find = (name: string) => result.results.find(candidate => candidate.name === name)
+  const columns = [output.ours ?? 'cidfs', 'raw', output.theirs ?? 'Kubo']
+  const met = isMet(result, output)
+  return [
+    output.title,
+    ...columns.map(name => figure(find(name), output)),
+    times(ratioTo(result, 'raw', output)),
+    times(ratioTo(result, 'Kubo', output)),
+    output.floor === undefined ? '' : `${output.floor} x`,
+    met === undefined ? (output.floor === undefined ? '' : 'unknown') : met ? 'yes' : 'NO',
+    isFirst || output.ours
+      ? [find(columns[0]!), find(columns[2]!)].map(cpu).join(', ').replace(/^, $/, '')
+      : '',
+    beside(result, output, isFirst),
+  ]
+}
+
+function figure(result: Result | undefined, output: Output): string {
+  const found = figureOf(result, output.key)
+  if (found === undefined) return ''
+  return `${found.least ? (output.unit === 'rate' ? '< ' : '> ') : ''}${withUnit(found.value, output)}`
+}
+
+function withUnit(value: number, { unit, sizeBytes = 0 }: Output): string {
+  if (unit === 'rate') return `${rounded(sizeBytes / MIB / value)} MiB/s`
+  if (unit === 'bytes') return `${rounded(value / MIB)} MiB`
+  return unit === 'milliseconds' ? `${rounded(value * 1000)} ms` : `${rounded(value)} s`
+}
+
+/** Three digits are more than a noisy machine deserves. */
+function rounded(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(value >= 10 ? 3 : 2)
+}
+
+function times(ratio: { value: number; least: boolean } | undefined): string {
+  return ratio === undefined ? '' : `${ratio.least ? '> ' : ''}${rounded(ratio.value)} x`
+}
+
+function cpu(result: Result | undefined): string {
+  return result === undefined || result.cpu.length === 0 ? '' : median(result.cpu).toFixed(2)
+}
+
+function beside({ row, results }: RowResult, output: Output, isFirst: boolean): string {
+  const columns = ['cidfs', 'raw', output.theirs ?? 'Kubo', ...row.outputs.map(({ ours }) => ours)]
+  const others = results
+    .filter(({ name }) => !columns.includes(name))
+    .map(result => ({ name: result.name, text: figure(result, output) }))
+  const texts = others.filter(({ text }) => text !== '').map(({ name, text }) => `${name}: ${text}`)
+  if (isFirst && row.note !== undefined) texts.push(row.note)
+  return texts.join('; ')
+}
