@@ -1,14 +1,5 @@
 /** Mounting, unmounting, and what can be in the way. */
-import {
-  chmodSync,
-  chownSync,
-  mkdirSync,
-  mkdtempSync,
-  rmdirSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -16,6 +7,7 @@ import t from 'tap'
 import { clearStaleMount } from '../../src/fuse/mount.js'
 import { mountAt } from '../../src/fuse/mount-table.js'
 import { FuseSession } from '../../src/fuse/session.js'
+import { openDeviceToAll, withShutDevice } from '../support/device.js'
 import {
   ended,
   mounted,
@@ -202,15 +194,8 @@ t.test('a process that exits in the middle of it all ends at once', async t => {
   t.equal(await clearStaleMount(dir), true)
 })
 
-/** fusermount3 opens the device with the rights of its caller. */
-function openDeviceToAll(): () => void {
-  const mode = statSync('/dev/fuse').mode & 0o777
-  chmodSync('/dev/fuse', 0o666)
-  return () => chmodSync('/dev/fuse', mode)
-}
-
 t.test('an ordinary user mounts and unmounts through fusermount3', async t => {
-  t.teardown(openDeviceToAll())
+  await openDeviceToAll()
   const dir = temporaryDirectory(t)
   chownSync(dir, 65_534, 65_534)
   const result = await run(process.execPath, [CHILD, dir, '65534'])
@@ -224,7 +209,7 @@ t.test('an ordinary user mounts and unmounts through fusermount3', async t => {
 })
 
 t.test('an ordinary user without a right to the mountpoint is told so', async t => {
-  t.teardown(openDeviceToAll())
+  await openDeviceToAll()
   const dir = temporaryDirectory(t)
   chmodSync(dir, 0o755)
   const result = await run(process.execPath, [CHILD, dir, '65534'])
@@ -233,15 +218,14 @@ t.test('an ordinary user without a right to the mountpoint is told so', async t 
 })
 
 t.test('what is missing is named with the command that helps', async t => {
+  await openDeviceToAll()
   const dir = mkdtempSync(join(tmpdir(), 'cidfs-fuse-'))
+  const device = mkdtempSync(join(tmpdir(), 'cidfs-device-'))
   t.teardown(() => rmdirSync(dir))
+  t.teardown(() => rmSync(device, { recursive: true }))
   chownSync(dir, 65_534, 65_534)
-  const mode = statSync('/dev/fuse').mode & 0o777
-  t.teardown(() => chmodSync('/dev/fuse', mode))
-  chmodSync('/dev/fuse', 0o600)
-  const shut = await run(process.execPath, [CHILD, dir, '65534'])
+  const shut = await run('unshare', withShutDevice(device, [process.execPath, CHILD, dir, '65534']))
   t.match(shut, { status: 1, stderr: /^MISSING_TOOL: no permission for \/dev\/fuse: chmod 666/ })
-  chmodSync('/dev/fuse', 0o666)
   const absent = await run('env', ['PATH=/nonexistent', process.execPath, CHILD, dir, '65534'])
   t.match(absent, { status: 1, stderr: /^MISSING_TOOL: fusermount3 is not installed.*apt-get install fuse3/ })
 })

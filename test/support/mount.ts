@@ -145,6 +145,15 @@ export class Mount {
     if (this.daemon.exitCode === null && this.daemon.signalCode === null) await once(this.daemon, 'exit')
   }
 
+  /** The exit code of a daemon that something else ends; its end is no fault then. */
+  async ended(): Promise<number | null> {
+    this.stopped = true
+    const timer = setTimeout(() => this.daemon.kill('SIGKILL'), STOP_TIMEOUT_MS)
+    if (this.daemon.exitCode === null && this.daemon.signalCode === null) await once(this.daemon, 'exit')
+    clearTimeout(timer)
+    return this.daemon.exitCode
+  }
+
   /** Whether the kernel still has the mount. */
   isMounted(): Promise<boolean> {
     return isMounted(this.dir)
