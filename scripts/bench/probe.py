@@ -93,15 +93,8 @@ def wait_until_pinned(path):
 
 
 def sync_all(path):
-    for root, _, names in os.walk(path):
-        for name in names:
-            sync(os.path.join(root, name))
-    sync(path)
-
-
-def sync(path):
     fd = os.open(path, os.O_RDONLY)
-    os.fsync(fd)
+    libc.syncfs(fd)
     os.close(fd)
 
 

@@ -16,6 +16,9 @@
  */
 import type { ErrorCode } from '../core/errors.js'
 import type { SourceKind, SourceState } from '../sources/source.js'
+import type { WaitProgress, WaitResult } from '../staging/waiter.js'
+
+export type { WaitProgress, WaitResult }
 
 /** Where a staged file stands; `immutable` is what lies under `ipfs/`. */
 export type PathState = 'writing' | 'queued' | 'publishing' | 'pinned' | 'failed' | 'immutable'
@@ -94,20 +97,6 @@ export interface StatusReport {
   staging: StagingReport
   fuse: FuseReport
   memory: MemoryReport
-}
-
-export interface WaitProgress {
-  /** Files under the paths. */
-  total: number
-  /** Files that are pinned. */
-  pinned: number
-  failed: number
-}
-
-export interface WaitResult {
-  /** Files that are pinned. */
-  pinned: number
-  failed: { path: string; error: string }[]
 }
 
 export interface ImportProgress {

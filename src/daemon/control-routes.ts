@@ -6,6 +6,7 @@
  */
 import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { finished } from 'node:stream/promises'
 import { CidfsError, codeOf, type ErrorCode, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { type DaemonActions, ERROR_TRAILER, type Line, type WireError } from './control-protocol.js'
@@ -71,8 +72,17 @@ async function waitFor({ actions, request, response, signal }: Exchange): Promis
   await sendLines(response, onProgress => actions.wait(paths, onProgress, signal))
 }
 
+/** What is left of a bad CAR is discarded until the client has heard of it: closing before would lose the answer. */
 async function importCar({ actions, request, response, signal }: Exchange): Promise<void> {
-  await sendLines(response, onProgress => actions.importCar(request, onProgress, signal))
+  const car = request.iterator({ destroyOnReturn: false })
+  await sendLines(
+    response,
+    onProgress => actions.importCar(car, onProgress, signal),
+    async () => {
+      request.resume()
+      await finished(request).catch(() => {}) // the client is gone
+    },
+  )
 }
 
 async function exportCar({ actions, url, response, signal }: Exchange): Promise<void> {
@@ -91,10 +101,11 @@ async function exportCar({ actions, url, response, signal }: Exchange): Promise<
   response.end()
 }
 
-/** Runs an action with progress; its end, good or bad, is the last line. */
+/** Runs an action with progress; its end, good or bad, is the last line. `afterError`: before the response ends. */
 async function sendLines<P, R>(
   response: ServerResponse,
   run: (onProgress: (progress: P) => void) => Promise<R>,
+  afterError = async () => {},
 ): Promise<void> {
   response.writeHead(200, { 'content-type': 'application/x-ndjson' })
   response.flushHeaders()
@@ -109,6 +120,7 @@ async function sendLines<P, R>(
     send({ result: await run(onProgress) })
   } catch (err) {
     send({ error: wireError(err) })
+    await afterError()
   }
   response.end()
 }

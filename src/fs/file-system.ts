@@ -72,6 +72,8 @@ export interface Opened {
   directIo?: boolean
   /** FOPEN_NONSEEKABLE */
   nonSeekable?: boolean
+  /** FOPEN_NOFLUSH (Linux 5.16): `flush` has nothing to do, so close(2) does not wait for it. */
+  noFlush?: boolean
 }
 
 /** Bytes, or ranges of open files that the transport copies itself and then releases. */

@@ -5,7 +5,7 @@
  * immutable nodes have bit 52 set above 52 bits of a hash. All are below 2^53, so they are exact as numbers.
  * Why: the kernel may ask about any id it was ever given, also after a restart of the daemon.
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { binaryString, type CID } from '../core/cid.js'
 import { STAGING_ROOT_INO } from '../staging/node.js'
 import { type Ino, ROOT_INO } from './file-system.js'
@@ -17,6 +17,8 @@ export const CONTROL_INO: Ino = 6
 export const FIRST_CONTROL_FILE_INO: Ino = 7
 
 const IMMUTABLE_BIT = 2 ** 52
+/** Hexadecimal digits of 52 bits. */
+const HASH_DIGITS = 13
 
 export function isImmutable(ino: Ino): boolean {
   return ino >= IMMUTABLE_BIT
@@ -42,6 +44,6 @@ export function nextIno(ino: Ino): Ino {
 }
 
 function hashed(text: string): Ino {
-  const digest = createHash('sha256').update(text, 'latin1').digest()
-  return IMMUTABLE_BIT + digest.readUIntBE(0, 6) * 16 + (digest[6]! >> 4)
+  const digits = hash('sha256', Buffer.from(text, 'latin1'), 'hex').slice(0, HASH_DIGITS)
+  return IMMUTABLE_BIT + Number.parseInt(digits, 16)
 }

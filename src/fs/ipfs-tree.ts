@@ -206,7 +206,7 @@ export class IpfsTree extends ReadOnlyTree {
         node.resized = true
         this.#notifier?.invalidateInode(node.ino, -1, 0)
       }
-      return { fh: 0, ...(node.resized === true ? { directIo: true } : { keepCache: true }) }
+      return { fh: 0, noFlush: true, ...(node.resized === true ? { directIo: true } : { keepCache: true }) }
     })
   }
 
@@ -217,7 +217,8 @@ export class IpfsTree extends ReadOnlyTree {
   #openFile(node: ImmutableNode, ctx: Context): MaybePromise<Opened> {
     return then(this.#parts.contents.file(node.cid, waitOf(ctx)), table => {
       const separable = table.aligned || this.#allHeld(table.needed(0, table.sizeBytes))
-      return { fh: this.#sequential.open(), ...(separable ? { keepCache: true } : { directIo: true }) }
+      const caching = separable ? { keepCache: true } : { directIo: true }
+      return { fh: this.#sequential.open(), noFlush: true, ...caching }
     })
   }
 
@@ -290,9 +291,11 @@ export class IpfsTree extends ReadOnlyTree {
     const until = performance.now() + SLICE_MS
     for (let index = offset - AFTER_DOTS; index < links.length; index++) {
       const { cid, name, tsize } = links[index]! // each is decoded anew when it is asked for
-      const entry = plus ? this.#localEntry(cid, parent, name, hintOf(cid, tsize)) : undefined
-      const type = entry === undefined ? linkType(cid) : direntType(entry.attributes.mode)
-      const ino = entry?.attributes.ino ?? contentIno(cid)
+      const hint = hintOf(cid, tsize)
+      const entry = plus ? this.#localEntry(cid, parent, name, hint) : undefined
+      const shown = entry?.attributes ?? this.#localAttributes(cid, parent, name, hint)
+      const ino = shown?.ino ?? contentIno(cid)
+      const type = shown === undefined ? linkType(cid) : direntType(shown.mode)
       if (!addEntry(sink, plus, { name, ino, type }, AFTER_DOTS + index + 1, entry)) {
         if (entry !== undefined) this.forget(entry.attributes.ino, 1)
         return
@@ -303,10 +306,24 @@ export class IpfsTree extends ReadOnlyTree {
 
   /** The entry of a link if that needs no network; counted as one lookup. */
   #localEntry(cid: CID, parent: Ino, name: Uint8Array, hint: number): Entry | undefined {
+    return this.#ifLocal(cid, hint, () => this.#entryOf(cid, parent, name, hint, {}))
+  }
+
+  /** What `stat` would show of a link, if that needs no network: `d_ino` agrees with it. Counts no lookup. */
+  #localAttributes(cid: CID, parent: Ino, name: Uint8Array, hint: number): Attributes | undefined {
+    return this.#ifLocal(cid, hint, () =>
+      then(this.#inspected(cid, hint, {}), inspected => {
+        const ino = isDirectory(inspected) ? directoryIno(parent, name) : contentIno(cid)
+        return immutableAttributes(ino, inspected)
+      }),
+    )
+  }
+
+  #ifLocal<T>(cid: CID, hint: number, answer: () => MaybePromise<T>): T | undefined {
     if (hint === 0 && !this.#parts.blocks.has(cid)) return undefined
     try {
-      const entry = this.#entryOf(cid, parent, name, hint, {})
-      return isPromise(entry) ? undefined : entry
+      const answered = answer()
+      return isPromise(answered) ? undefined : answered
     } catch {
       return undefined // a malformed child fails its own lookup, not the listing
     }
@@ -315,9 +332,13 @@ export class IpfsTree extends ReadOnlyTree {
   #listRoots(offset: number, plus: boolean, sink: DirectorySink): void {
     if (!addDots(sink, plus, IPFS_INO, ROOT_INO, offset)) return
     for (const { cid, seq } of this.#parts.store.roots.list(Math.max(0, offset - AFTER_DOTS))) {
-      const name = Buffer.from(cid.toString())
-      const ino = contentIno(cid)
-      if (!addEntry(sink, plus, { name, ino, type: linkType(cid) }, AFTER_DOTS + seq, undefined)) return
+      const shown = this.#localAttributes(cid, IPFS_INO, canonicalName(cid), 0)
+      const ino = shown?.ino ?? contentIno(cid)
+      const type = shown === undefined ? linkType(cid) : direntType(shown.mode)
+      if (
+        !addEntry(sink, plus, { name: Buffer.from(cid.toString()), ino, type }, AFTER_DOTS + seq, undefined)
+      )
+        return
     }
   }
 

@@ -105,6 +105,7 @@ export class NodeTable {
 
   #add(node: ImmutableNode): ImmutableNode {
     this.#nodes.set(node.ino, node)
+    this.#store.onRollback(() => this.#nodes.delete(node.ino))
     this.#db.putSync(node.ino, { cid: node.cid.bytes, hint: node.hintBytes, parent: node.parent })
     return node
   }
@@ -114,7 +115,9 @@ export class NodeTable {
    * forgotten a moment ago and not removed yet.
    */
   #load(ino: Ino): ImmutableNode | undefined {
-    const stored = this.#db.get(ino)
+    // what this daemon has handed out is in memory, until a moment after it was forgotten
+    const mayBeStored = this.#resumed || this.#forgotten.length > 0
+    const stored = mayBeStored ? this.#db.get(ino) : undefined
     if (stored === undefined) return undefined
     const node = {
       ino,

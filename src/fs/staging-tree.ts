@@ -157,7 +157,7 @@ export class StagingTree extends ReadOnlyTree {
   }
 
   override rename(parent: Ino, name: Uint8Array, newParent: Ino, newName: Uint8Array, flags: number): void {
-    if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) {
+    if (![0, RENAME_NOREPLACE, RENAME_EXCHANGE].includes(flags)) {
       throw new CidfsError('INVALID', `rename flags ${flags}`)
     }
     if (newName.length > MAX_NAME_BYTES) throw new CidfsError('NAME_TOO_LONG', 'name too long')
@@ -167,7 +167,7 @@ export class StagingTree extends ReadOnlyTree {
 
   override open(ino: Ino, flags: number): Opened {
     this.#staging.open(ino, wantsWriting(flags), (flags & O_TRUNC) !== 0)
-    return { fh: ino, keepCache: (flags & O_TRUNC) === 0 }
+    return { fh: ino, keepCache: (flags & O_TRUNC) === 0, noFlush: true }
   }
 
   override create(
@@ -180,7 +180,7 @@ export class StagingTree extends ReadOnlyTree {
     const forWriting = wantsWriting(flags)
     const node = this.#staging.createFile(parent, name, mode, this.#ownerIn(parent, ctx), forWriting)
     this.#staging.open(node.ino, forWriting, false)
-    return { entry: this.#entry(node), opened: { fh: node.ino, keepCache: true } }
+    return { entry: this.#entry(node), opened: { fh: node.ino, keepCache: true, noFlush: true } }
   }
 
   override read(

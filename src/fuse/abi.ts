@@ -95,7 +95,7 @@ export const INIT2 = {
   HAS_RESEND: 1 << 7,
 } as const
 
-export const FOPEN = { DIRECT_IO: 1, KEEP_CACHE: 2, NONSEEKABLE: 4, CACHE_DIR: 8 } as const
+export const FOPEN = { DIRECT_IO: 1, KEEP_CACHE: 2, NONSEEKABLE: 4, CACHE_DIR: 8, NOFLUSH: 32 } as const
 
 export const FATTR = {
   MODE: 1 << 0,

@@ -105,7 +105,8 @@ export class Reply {
       (opened.directIo ? FOPEN.DIRECT_IO : 0) |
       (opened.keepCache ? FOPEN.KEEP_CACHE : 0) |
       (opened.nonSeekable ? FOPEN.NONSEEKABLE : 0) |
-      (opened.cacheDirectory ? FOPEN.CACHE_DIR : 0)
+      (opened.cacheDirectory ? FOPEN.CACHE_DIR : 0) |
+      (opened.noFlush ? FOPEN.NOFLUSH : 0)
     this.words[at + 3] = 0
     this.length += 16
   }

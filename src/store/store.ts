@@ -76,6 +76,8 @@ export class Store implements BlockWriter {
   readonly #environment: Environment
   readonly #flusher: Flusher
   readonly #descriptors: DescriptorCache
+  /** Of objects, known to exist. */
+  readonly #folders = new Set<string>()
   #closing: Promise<void> | undefined
 
   private constructor(state: StateDirectory, environment: Environment, options: StoreOptions) {
@@ -226,8 +228,14 @@ export class Store implements BlockWriter {
   createObject(): { container: number; path: string } {
     const object = this.containers.create('object')
     const path = this.containers.path(object)
-    fs.mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    this.#makeFolder(dirname(path))
     return { container: object.id, path }
+  }
+
+  #makeFolder(path: string): void {
+    if (this.#folders.has(path)) return
+    fs.mkdirSync(path, { recursive: true, mode: 0o700 })
+    this.#folders.add(path)
   }
 
   /**

@@ -3,8 +3,11 @@ import t, { type Test } from 'tap'
 import { Dag, pattern, sha256 } from '../support/dag.js'
 import { TestGateway } from '../support/gateway.js'
 import { Mount } from '../support/mount.js'
+import { until } from '../support/until.js'
 import { ask, askOne } from './ask.js'
 import { manyChildren } from './tree.js'
+
+t.setTimeout(110_000)
 
 const MIB = 1024 * 1024
 
@@ -122,10 +125,9 @@ t.test('ls ipfs/ names what is pinned or held completely, and asks nobody', asyn
 })
 
 /** `ls ipfs/`, once it is as expected: what is held is found in the background. */
-async function listing(mount: Mount, done: (names: string[]) => boolean): Promise<string[]> {
-  for (const end = performance.now() + 10_000; ; ) {
+function listing(mount: Mount, done: (names: string[]) => boolean): Promise<string[]> {
+  return until('ls ipfs/ names them', async () => {
     const names = (await mount.run('ls', ['ipfs'])).stdout.trim().split('\n')
-    if (done(names)) return names
-    if (performance.now() > end) throw new Error(`ls ipfs: ${names.join(' ')}`)
-  }
+    return done(names) && names
+  })
 }

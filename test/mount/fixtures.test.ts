@@ -6,6 +6,8 @@ import { fixture, missingFixtures } from '../support/root.js'
 import { tempDir } from '../support/temp.js'
 import { checkTree, FIXTURES } from './check.js'
 
+t.setTimeout(110_000)
+
 const skip = missingFixtures()
 const CARS = [...new Set(Object.values(FIXTURES))]
 

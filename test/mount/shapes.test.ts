@@ -9,6 +9,8 @@ import { TestGateway } from '../support/gateway.js'
 import { Mount } from '../support/mount.js'
 import { ask, askOne } from './ask.js'
 
+t.setTimeout(110_000)
+
 const gateway = await TestGateway.start(t)
 const mount = await Mount.start(t, { gateways: [gateway.url] })
 const dag = new Dag(gateway)

@@ -11,11 +11,13 @@ import { type RunResult, run, runOk } from '../support/run.js'
 import { tempDir } from '../support/temp.js'
 import { makeTree, sampleFiles } from './tree.js'
 
+t.setTimeout(110_000)
+
 const gateway = await TestGateway.start(t)
 const mount = await Mount.start(t, { gateways: [gateway.url] })
 const dag = new Dag(gateway)
 const local = await tempDir(t)
-const tree = await makeTree(dag, local, true)
+const tree = await makeTree(dag, local)
 await symlink('sizes/4096', join(local, 'link'))
 await symlink('nowhere', join(local, 'dangling'))
 const target = (text: string) => dag.node({ type: 'symlink', data: Buffer.from(text) })

@@ -22,15 +22,15 @@ export function sampleFiles(): Map<string, Uint8Array> {
   return files
 }
 
-/** Writes the files below `dir` and puts them into a DAG, of dag-pb leaves or raw ones. Returns its root. */
-export async function makeTree(dag: Dag, dir: string, rawLeaves: boolean): Promise<CID> {
+/** Writes the files below `dir` and puts them into a DAG. Returns its root. */
+export async function makeTree(dag: Dag, dir: string): Promise<CID> {
   const files = sampleFiles()
   for (const [path, content] of files) {
     await mkdir(dirname(join(dir, path)), { recursive: true })
     await writeFile(join(dir, path), content)
   }
   const source = [...files].map(([path, content]) => ({ path: `root/${path}`, content }))
-  return await dag.import(source, { rawLeaves, wrapWithDirectory: false })
+  return await dag.import(source)
 }
 
 /** A directory of files with a root block each. */

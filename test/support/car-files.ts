@@ -29,3 +29,12 @@ export async function writeCar(path: string, root: CID, blocks: SampleCar['block
   await writeFile(path, Buffer.concat(parts))
   return { path, root, blocks }
 }
+
+/** CARv2 without an index around a CARv1: https://ipld.io/specs/transport/car/carv2/ */
+export async function wrapCarV2(path: string, carV1: Uint8Array): Promise<void> {
+  const pragma = Buffer.from('0aa16776657273696f6e02', 'hex')
+  const header = Buffer.alloc(40)
+  header.writeBigUInt64LE(BigInt(pragma.length + header.length), 16)
+  header.writeBigUInt64LE(BigInt(carV1.length), 24)
+  await writeFile(path, Buffer.concat([pragma, header, carV1]))
+}

@@ -2,8 +2,8 @@
  * A real daemon on a real mount, as a process of its own.
  *
  * Invariant: when the fixture has ended there is no mount, no process and no file of it, and the daemon has
- * ended with 0 and has not collected descriptors: each of these is an error of the test that used it. The daemon talks to
- * nobody but the sources that the test names.
+ * ended with 0, without a warning of Node's, and has not collected descriptors: each of these is an error of the
+ * test that used it. The daemon talks to nobody but the sources that the test names.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -184,6 +184,8 @@ export class Mount {
     const timer = setTimeout(() => daemon.kill('SIGKILL'), STOP_TIMEOUT_MS)
     if (daemon.exitCode === null && daemon.signalCode === null) await once(daemon, 'exit')
     clearTimeout(timer)
+    const warning = /\(node:\d+\) .*Warning.*/.exec(this.log)
+    if (warning !== null) faults.push(`Node warned: ${warning[0]}`)
     if (daemon.exitCode !== 0) faults.push(`the daemon ended with ${daemon.signalCode ?? daemon.exitCode}`)
     return faults
   }
