@@ -43,8 +43,11 @@ export async function bench(args: string[]): Promise<number> {
 
 async function measure(workbench: Workbench, options: Options): Promise<number> {
   const withKubo = options.kubo && (await findKubo()) !== undefined
-  if (options.kubo && !withKubo)
-    console.error('There is no Kubo to compare with: node scripts/kubo.mjs builds it.')
+  if (options.kubo && !withKubo) {
+    const message = 'there is no Kubo to compare with: node scripts/kubo.mjs builds it'
+    if (options.check) throw new Error(message)
+    console.error(message)
+  }
   const makers = ROWS.filter(({ name, needsKubo }) => options.only.test(name) && (withKubo || !needsKubo))
   const machine = await Machine.inspect()
   const description = await machine.description(workbench.dir)

@@ -40,9 +40,7 @@ function cells(result: RowResult, output: Output, isFirst: boolean): string[] {
     times(ratioTo(result, 'Kubo', output)),
     output.floor === undefined ? '' : `${output.floor} x`,
     met === undefined ? (output.floor === undefined ? '' : 'unknown') : met ? 'yes' : 'NO',
-    isFirst || output.ours
-      ? [find(columns[0]!), find(columns[2]!)].map(cpu).join(', ').replace(/^, $/, '')
-      : '',
+    isFirst || output.ours ? cpu([find(columns[0]!), find(columns[2]!)]) : '',
     beside(result, output, isFirst),
   ]
 }
@@ -68,8 +66,10 @@ function times(ratio: { value: number; least: boolean } | undefined): string {
   return ratio === undefined ? '' : `${ratio.least ? '> ' : ''}${rounded(ratio.value)} x`
 }
 
-function cpu(result: Result | undefined): string {
-  return result === undefined || result.cpu.length === 0 ? '' : median(result.cpu).toFixed(2)
+/** Of our daemon, then of theirs. */
+function cpu(contenders: (Result | undefined)[]): string {
+  const texts = contenders.map(result => (result?.cpu.length ? median(result.cpu).toFixed(2) : ''))
+  return texts.filter(text => text !== '').join(', ')
 }
 
 function beside({ row, results }: RowResult, output: Output, isFirst: boolean): string {

@@ -1,8 +1,9 @@
 /**
  * The daemon's life in this process: start, signals, end.
  *
- * Invariant: SIGINT, SIGTERM and SIGHUP unmount; a second one does so at once. npm passes a Ctrl-C on to
- * programs that the terminal has already sent it to, so signals that come close together are one.
+ * Invariant: SIGINT, SIGTERM and SIGHUP unmount; a second one does so at once. Output that nobody takes any more
+ * (a closed terminal, `| head`) ends nothing: an exit without unmounting would leave a dead mount. npm passes a
+ * Ctrl-C on to programs that the terminal has already sent it to, so signals that come close together are one.
  */
 import debug from 'debug'
 import { CidfsError, codeOf, type ErrorCode, messageOf } from '../core/errors.js'
@@ -26,6 +27,7 @@ export async function runForeground(config: Config, onReady: () => void): Promis
   if (config.log !== undefined) debug.enable(config.log)
   // A daemon in the background must not keep the directory it was started from busy.
   if (process.send !== undefined) process.chdir('/')
+  outliveOutput()
   const early = holdSignals()
   const daemon = await start(config)
   early.release()
@@ -34,6 +36,13 @@ export async function runForeground(config: Config, onReady: () => void): Promis
   onReady()
   await daemon.stopped
   setTimeout(() => process.exit(), EXIT_GRACE_MS).unref()
+}
+
+function outliveOutput(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.removeAllListeners('error')
+    stream.on('error', () => {})
+  }
 }
 
 async function start(config: Config): Promise<RunningDaemon> {

@@ -64,6 +64,8 @@ export interface StagingReport {
   failed: number
   /** Bytes of content that wait to be published. */
   queuedBytes: number
+  /** What one of those that failed met; null when nothing has. */
+  lastError: string | null
 }
 
 export interface FuseReport {

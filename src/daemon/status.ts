@@ -2,6 +2,7 @@
 import { statfs } from 'node:fs/promises'
 import type { OperationCount } from '../fuse/statistics.js'
 import type { SourceStatus } from '../sources/source.js'
+import type { BackendQueue } from '../staging/backend-queue.js'
 import type { Staging } from '../staging/staging.js'
 import type { Store } from '../store/store.js'
 import type { Config } from './config.js'
@@ -72,16 +73,32 @@ async function storeReport(store: Store): Promise<StoreReport> {
 }
 
 function stagingReport(staging: Staging): StagingReport {
-  const report = { writing: 0, queued: 0, publishing: 0, failed: 0, queuedBytes: 0 }
+  const report: StagingReport = {
+    writing: 0,
+    queued: 0,
+    publishing: 0,
+    failed: 0,
+    queuedBytes: 0,
+    lastError: null,
+  }
   for (const job of staging.queue.jobs()) {
+    report.lastError ??= job.error ?? null
     const node = staging.names.find(job.ino)
     if (node === undefined || node.type === 'directory') continue
     const { state } = staging.publicationOf(node)
     if (state !== 'pinned') report[state]++
     report.queuedBytes += node.sizeBytes
   }
-  report.publishing += staging.backend?.pendingCount ?? 0
+  if (staging.backend !== undefined) addHandedOver(report, staging.backend)
   return report
+}
+
+/** Entries that the back-end does not have yet. */
+function addHandedOver(report: StagingReport, backend: BackendQueue): void {
+  const { pending, failed, error } = backend.summary()
+  report.publishing += pending - failed
+  report.failed += failed
+  report.lastError ??= error ?? null
 }
 
 /** Errnos that only say that a name or an attribute is not there are no trouble. */

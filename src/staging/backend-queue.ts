@@ -120,6 +120,13 @@ export class BackendQueue {
     return this.#pending.size
   }
 
+  /** How many entries are not done, how many of them have failed, and what one of those met. */
+  summary(): { pending: number; failed: number; error: string | undefined } {
+    const states = [...this.#pending.keys()].map(ino => this.state(ino))
+    const failed = states.filter(state => state.tries > 0)
+    return { pending: states.length, failed: failed.length, error: failed[0]?.error }
+  }
+
   /** Stores or removes a wish together with what it needs. */
   #put(ino: number, wish: Wish | undefined): void {
     const key = inoKey(ino)

@@ -23,6 +23,8 @@ export interface WaitResult {
 }
 
 const POLL_MS = 50
+/** Looking through a long queue takes time that the kernel's requests need: at most one part in so many. */
+const REST = 8
 const SLICE_MS = 4
 
 /** @throws CidfsError `INTERRUPTED`. */
@@ -34,15 +36,17 @@ export async function waitUntilPublished(
 ): Promise<WaitResult> {
   let total = await countFiles(staging, inos)
   for (;;) {
+    const began = performance.now()
     const pending = pendingUnder(staging, inos)
     if (pending.waiting === 0) {
       total = await countFiles(staging, inos)
-      if (pendingUnder(staging, inos).waiting === 0) return resultOf(staging, total, pending.failed)
+      if (pendingUnder(staging, inos).waiting === 0)
+        return resultOf(staging, total, [...pending.failed.values()])
     }
-    const failed = pending.failed.length
+    const failed = pending.failed.size
     onProgress({ total, pinned: Math.max(0, total - pending.files), failed })
     if (signal.aborted) throw new CidfsError('INTERRUPTED', 'interrupted')
-    await sleep(POLL_MS)
+    await sleep(Math.max(POLL_MS, REST * (performance.now() - began)))
   }
 }
 
@@ -51,11 +55,11 @@ interface Pending {
   waiting: number
   /** Files without a CID. */
   files: number
-  failed: StagingNode[]
+  failed: Map<number, StagingNode>
 }
 
 function pendingUnder(staging: Staging, inos: number[]): Pending {
-  const pending: Pending = { waiting: 0, files: 0, failed: [] }
+  const pending: Pending = { waiting: 0, files: 0, failed: new Map() }
   const blocked = new Set<number>()
   for (const job of staging.queue.jobs()) {
     const node = staging.names.find(job.ino)
@@ -64,7 +68,7 @@ function pendingUnder(staging: Staging, inos: number[]): Pending {
       for (let at = node.parent; at !== 0; at = staging.names.find(at)?.parent ?? 0) blocked.add(at)
     if (!isUnder(staging, node, inos)) continue
     if (node.type === 'file') pending.files++
-    if (hasFailed(job)) pending.failed.push(node)
+    if (hasFailed(job)) pending.failed.set(node.ino, node)
     else pending.waiting++
   }
   // directories above a failed file wait for it
@@ -86,12 +90,12 @@ function addHanded(staging: Staging, inos: number[], pending: Pending, blocked: 
   for (const node of topLevelOf(staging, inos)) {
     const job = staging.queue.get(node.ino)
     if (job !== undefined && !isUnder(staging, node, inos)) {
-      if (hasFailed(job) || blocked.has(node.ino)) pending.failed.push(node)
+      if (hasFailed(job) || blocked.has(node.ino)) pending.failed.set(node.ino, node)
       else pending.waiting++
     }
     const state = staging.backend.state(node.ino)
     if (!state.pending) continue
-    if (state.tries > 0) pending.failed.push(node)
+    if (state.tries > 0) pending.failed.set(node.ino, node)
     else pending.waiting++
   }
 }

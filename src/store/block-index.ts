@@ -9,6 +9,7 @@ import type { Location } from '../core/blocks.js'
 import type { BinaryDatabase, Environment } from './environment.js'
 
 const VALUE_BYTES = 16
+const FIRST_KEY = Uint8Array.of(0)
 
 export class BlockIndex {
   readonly #db: BinaryDatabase
@@ -42,7 +43,9 @@ export class BlockIndex {
 
   /** Up to `limit` entries behind the key `after` (undefined: from the start), in the order of keys. */
   page(after: Uint8Array | undefined, limit: number): IndexEntry[] {
-    const range = after === undefined ? { limit } : { start: after, exclusiveStart: true, limit }
+    // without a start, lmdb begins at a key of its own choice
+    const range =
+      after === undefined ? { start: FIRST_KEY, limit } : { start: after, exclusiveStart: true, limit }
     const entries: IndexEntry[] = []
     for (const { key, value } of this.#db.getRange(range)) {
       entries.push({ multihash: Uint8Array.from(key), location: decodeLocation(value) })

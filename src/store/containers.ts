@@ -49,7 +49,8 @@ export class Containers {
     this.#state = state
     this.#records = env.numbered('containers')
     this.#meta = env.named('meta')
-    for (const { key, value } of this.#records.getRange()) this.#byId.set(key, { id: key, ...value })
+    for (const { key, value } of this.#records.getRange({ start: 0 }))
+      this.#byId.set(key, { id: key, ...value })
     const { nextId, clean } = this.#meta.get('containers') ?? FRESH
     this.#nextId = Math.max(nextId, ...[...this.#byId.keys()].slice(-1).map(last => last + 1))
     this.wasClean = clean && !env.restored

@@ -21,7 +21,7 @@ const log = logger('store:flush')
 /** Bytes put before a flush begins by itself: bounds what a recovery has to hash. */
 const FLUSH_BYTES = 64 * 1024 * 1024
 /** Commits before a flush begins by itself: each takes some 6 KiB of the index that only a flush frees. */
-const FLUSH_COMMITS = 2048
+const FLUSH_COMMITS = 512
 
 export class Flusher {
   readonly #env: Environment

@@ -91,7 +91,7 @@ export class Pins {
 
   /** In pages, since a cursor may not stay open while the caller waits for something. */
   *#all(): Generator<Entry> {
-    let page: Entry[] = this.#page({ limit: PAGE })
+    let page: Entry[] = this.#page({ start: Uint8Array.of(0), limit: PAGE })
     while (page.length > 0) {
       yield* page
       page = this.#page({ start: page.at(-1)?.key, exclusiveStart: true, limit: PAGE })

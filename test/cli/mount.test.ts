@@ -74,6 +74,7 @@ t.test('--json reports have the documented shapes', async t => {
     publishing: Number,
     failed: Number,
     queuedBytes: Number,
+    lastError: null,
   })
   t.match(fuse, { operations: Object, requests: Number, inFlight: Number, errors: 0 })
   t.match(memory, { rssBytes: Number, heapUsedBytes: Number, externalBytes: Number })

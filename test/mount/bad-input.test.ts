@@ -68,10 +68,10 @@ refusal('a malformed CID', async t => {
 
 /** What can be wrong with a CAR, made from a good one. */
 async function badCars(): Promise<Record<string, Uint8Array>> {
-  const [one, two] = [
-    await readFile(fixture('dir-with-files.car')),
-    await readFile(fixture('unixfs-carv2.car')),
-  ]
+  const one = await readFile(good.path)
+  const second = join(temp, 'second.car')
+  await wrapCarV2(second, one)
+  const two = await readFile(second)
   const flipped = Uint8Array.from(one)
   flipped[flipped.length - 1]! ^= 1
   return {
@@ -95,11 +95,15 @@ for (const [what, bytes] of Object.entries(await badCars())) {
     for (const state of [witness.stateDir, alone]) {
       refused(t, await witness.cli(['import', car, '--state', state]), EXIT.BAD_DATA, /CAR/)
     }
-    const input = await witness.cli(['import', '-', '--state', alone], { input: bytes })
-    refused(t, input, EXIT.BAD_DATA, /CAR/)
-    refused(t, await witness.cli(['import', car, '--json', '--state', alone]), EXIT.BAD_DATA, /CAR/)
   })
 }
+
+refusal('a bad CAR on standard input, or where JSON is wanted', async t => {
+  const state = ['--state', join(await tempDir(t), 'state')]
+  const input = pattern(5000)
+  refused(t, await witness.cli(['import', '-', ...state], { input }), EXIT.BAD_DATA, /CAR/)
+  refused(t, await witness.cli(['import', '-', '--json', ...state], { input }), EXIT.BAD_DATA, /CAR/)
+})
 
 refusal('a CAR that is not there or is a directory', async t => {
   const state = ['--state', witness.stateDir]

@@ -11,9 +11,10 @@ import { sampleCar, wrapCarV2 } from '../support/car-files.js'
 import { Dag, pattern } from '../support/dag.js'
 import { openDeviceToAll } from '../support/device.js'
 import { readCar, TestGateway } from '../support/gateway.js'
-import { Mount } from '../support/mount.js'
+import { isMounted, Mount } from '../support/mount.js'
+import { mainFile } from '../support/root.js'
 import { isAlive, run, runOk } from '../support/run.js'
-import { tempDir } from '../support/temp.js'
+import { atEnd, tempDir } from '../support/temp.js'
 import { until } from '../support/until.js'
 import { askOne } from './ask.js'
 
@@ -98,6 +99,30 @@ t.test('what is written through a detached mount is there after the next one', a
   const again = await Mount.start(t, { dir: mount.dir, stateDir: mount.stateDir })
   t.equal((await again.run('cat', ['staging/late'])).stdout, 'written late\n')
 })
+
+for (const signal of ['SIGTERM', 'SIGHUP'] as const) {
+  t.test(`${signal} unmounts also when nobody reads the daemon's output any more`, async t => {
+    const temp = await tempDir(t)
+    const dir = join(temp, 'mnt')
+    await mkdir(dir)
+    const args = ['mount', '--foreground', '--isolated', '--state', join(temp, 'state'), dir]
+    const daemon = spawn(process.execPath, [mainFile, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, DEBUG: 'cidfs:*', XDG_RUNTIME_DIR: temp },
+    })
+    atEnd(t, async () => {
+      daemon.kill('SIGKILL')
+      if (await isMounted(dir)) await run('umount', ['-l', dir])
+    })
+    const ended = once(daemon, 'exit')
+    await until('it is mounted', () => isMounted(dir))
+    for (const output of [daemon.stdout, daemon.stderr]) output.destroy()
+    t.same((await askOne({ op: 'list', path: dir })).names?.map(String).includes('staging'), true)
+    daemon.kill(signal)
+    t.same(await ended, [0, null])
+    t.notOk(await isMounted(dir))
+  })
+}
 
 t.test('an ordinary user mounts, reads and publishes, and nobody else sees it', async t => {
   await openDeviceToAll()

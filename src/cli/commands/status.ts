@@ -76,9 +76,11 @@ function describeStaging({
   publishing,
   failed,
   queuedBytes,
+  lastError,
 }: StatusReport['staging']): string {
   if (writing + queued + publishing + failed === 0) return 'everything is published'
-  return `${writing} being written, ${queued} queued (${formatBytes(queuedBytes)}), ${publishing} publishing, ${failed} failed`
+  const error = failed === 0 || lastError === null ? '' : ` (last: ${oneLine(lastError)})`
+  return `${writing} being written, ${queued} queued (${formatBytes(queuedBytes)}), ${publishing} publishing, ${failed} failed${error}`
 }
 
 function describeSource(source: SourceReport): string {
