@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -356,6 +357,37 @@ static napi_value channel_notify(napi_env env, napi_callback_info info) {
   return number(env, status);
 }
 
+/* As in linux/fuse.h of 6.9, for older headers. */
+struct backing_map {
+  int32_t fd;
+  uint32_t flags;
+  uint64_t padding;
+};
+#define DEV_IOC_BACKING_OPEN _IOW(229, 1, struct backing_map)
+#define DEV_IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
+
+/* channelBackingOpen(channel, fd): an id for the file, above 0. The kernel holds the file until channelBackingClose. */
+static napi_value channel_backing_open(napi_env env, napi_callback_info info) {
+  napi_value argv[2], result;
+  int32_t fd;
+  struct channel *channel = get_channel(env, info, 2, argv, &result);
+  if (channel == NULL) return result;
+  NAPI_TRY(env, napi_get_value_int32(env, argv[1], &fd));
+  struct backing_map map = {.fd = fd};
+  int id = ioctl(channel->fd, DEV_IOC_BACKING_OPEN, &map);
+  return number(env, id >= 0 ? id : -errno);
+}
+
+/* channelBackingClose(channel, id): files that are open by it stay open. */
+static napi_value channel_backing_close(napi_env env, napi_callback_info info) {
+  napi_value argv[2], result;
+  uint32_t id;
+  struct channel *channel = get_channel(env, info, 2, argv, &result);
+  if (channel == NULL) return result;
+  NAPI_TRY(env, napi_get_value_uint32(env, argv[1], &id));
+  return number(env, ioctl(channel->fd, DEV_IOC_BACKING_CLOSE, &id) == 0 ? 0 : -errno);
+}
+
 /* channelClose(channel, impatient): impatient: do not wait for threads that are blocked. May be called again. */
 static napi_value channel_close_call(napi_env env, napi_callback_info info) {
   napi_value argv[2], undefined;
@@ -377,6 +409,8 @@ bool channel_register(napi_env env, napi_value exports) {
       {"channelReply", channel_reply},
       {"channelReplyRanges", channel_reply_ranges},
       {"channelNotify", channel_notify},
+      {"channelBackingOpen", channel_backing_open},
+      {"channelBackingClose", channel_backing_close},
       {"channelClose", channel_close_call},
   };
   return export_functions(env, exports, functions, sizeof functions / sizeof *functions);

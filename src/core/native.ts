@@ -75,6 +75,10 @@ export interface NativeBinding {
   channelReplyRanges(channel: ChannelHandle, ranges: Float64Array, count: number, job: number): number
   /** Queues a complete notification for the notifying thread. */
   channelNotify(channel: ChannelHandle, message: Uint8Array): number
+  /** FUSE_DEV_IOC_BACKING_OPEN: an id above 0 for the file `fd`. -EPERM without CAP_SYS_ADMIN. */
+  channelBackingOpen(channel: ChannelHandle, fd: number): number
+  /** FUSE_DEV_IOC_BACKING_CLOSE */
+  channelBackingClose(channel: ChannelHandle, id: number): number
   /** Ends everything; `onClosed` follows. `impatient`: blocked threads are left behind. May be called again. */
   channelClose(channel: ChannelHandle, impatient: boolean): void
 }

@@ -62,8 +62,21 @@ export interface NegativeEntry {
   entryTtlMs: number
 }
 
+/**
+ * A file of the disk with the content of the one that is opened: the kernel may read and write it by itself
+ * (FOPEN_PASSTHROUGH), and then sends neither READ nor WRITE. Only an offer. While an inode is open the kernel
+ * wants all opens of it alike: the answer to the first one holds until the last has been released, and every
+ * later offer for the inode must name the same file.
+ */
+export interface Passthrough {
+  fd: number
+  /** Called once, when the descriptor is not needed any more; `taken`: the kernel has the file. */
+  decided(taken: boolean): void
+}
+
 export interface Opened {
   fh: Fh
+  passthrough?: Passthrough | undefined
   /** FOPEN_KEEP_CACHE: pages read before stay valid. */
   keepCache?: boolean
   /** FOPEN_CACHE_DIR: the kernel may cache the listing. */

@@ -91,11 +91,20 @@ export const INIT = {
 export const INIT2 = {
   /** Bit 36: files that bypass the page cache can be mapped all the same. */
   DIRECT_IO_ALLOW_MMAP: 1 << 4,
+  /** Bit 37: the kernel reads and writes a file of ours by itself (6.9). */
+  PASSTHROUGH: 1 << 5,
   /** Bit 39: requests in flight can be sent again to a new daemon on the same connection. */
   HAS_RESEND: 1 << 7,
 } as const
 
-export const FOPEN = { DIRECT_IO: 1, KEEP_CACHE: 2, NONSEEKABLE: 4, CACHE_DIR: 8, NOFLUSH: 32 } as const
+export const FOPEN = {
+  DIRECT_IO: 1,
+  KEEP_CACHE: 2,
+  NONSEEKABLE: 4,
+  CACHE_DIR: 8,
+  NOFLUSH: 32,
+  PASSTHROUGH: 128,
+} as const
 
 export const FATTR = {
   MODE: 1 << 0,

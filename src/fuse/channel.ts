@@ -114,6 +114,15 @@ export class Channel {
     addon().channelNotify(this.#handle, message)
   }
 
+  /** An id by which replies can name the file `fd`, or a negative errno. It lasts until `closeBacking`. */
+  openBacking(fd: number): number {
+    return addon().channelBackingOpen(this.#handle, fd)
+  }
+
+  closeBacking(id: number): void {
+    addon().channelBackingClose(this.#handle, id)
+  }
+
   /**
    * Ends the connection; `onClosed` follows. `impatient`: also when a thread is blocked in the kernel, which then
    * keeps the descriptor until it is let go.

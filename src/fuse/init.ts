@@ -44,6 +44,8 @@ const MAX_BACKGROUND = 64
 const CONGESTION_THRESHOLD = 48
 const TIME_GRANULARITY_NS = 1
 const MAX_READAHEAD_BYTES = 64 * 1024 * 1024
+/** Files that are passed through must lie on a file system that lies on no other. */
+const MAX_STACK_DEPTH = 1
 
 /**
  * Reads FUSE_INIT.
@@ -78,5 +80,6 @@ export function initOut(n: Negotiated): Uint32Array {
   out[6] = TIME_GRANULARITY_NS
   out[7] = MAX_PAGES
   out[8] = n.flags2
+  out[9] = (n.flags2 & INIT2.PASSTHROUGH) === 0 ? 0 : MAX_STACK_DEPTH
   return out
 }

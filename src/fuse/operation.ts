@@ -9,6 +9,7 @@ import { type MaybePromise, then } from '../core/maybe-promise.js'
 import type { Entry, FileRanges, FileSystem, NegativeEntry, Opened } from '../fs/file-system.js'
 import type { Negotiated } from './init.js'
 import type { OpenHandles } from './open-handles.js'
+import type { BackingFiles } from './backing-files.js'
 import type { Reply } from './reply.js'
 import type { Arguments, Request } from './request.js'
 
@@ -16,6 +17,7 @@ import type { Arguments, Request } from './request.js'
 export interface Host {
   readonly fs: FileSystem
   readonly handles: OpenHandles
+  readonly backing: BackingFiles
   /** FUSE_INIT was understood. */
   initialize(negotiated: Negotiated): void
   /** FUSE_INTERRUPT for the request with this `unique`. */

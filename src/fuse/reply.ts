@@ -97,17 +97,16 @@ export class Reply {
     this.length = OUT_HEADER_BYTES + 16 + ATTR_BYTES
   }
 
-  /** struct fuse_open_out (16), behind what is there already (FUSE_CREATE has an entry before it). */
-  opened(opened: Opened): void {
+  /**
+   * struct fuse_open_out (16), behind what is there already (FUSE_CREATE has an entry before it). With a backing
+   * id the file bypasses our page cache, and the kernel takes no flag that speaks of it.
+   */
+  opened(opened: Opened, backingId = 0): void {
     const at = this.length >> 2
     putU64(this.words, at, opened.fh)
     this.words[at + 2] =
-      (opened.directIo ? FOPEN.DIRECT_IO : 0) |
-      (opened.keepCache ? FOPEN.KEEP_CACHE : 0) |
-      (opened.nonSeekable ? FOPEN.NONSEEKABLE : 0) |
-      (opened.cacheDirectory ? FOPEN.CACHE_DIR : 0) |
-      (opened.noFlush ? FOPEN.NOFLUSH : 0)
-    this.words[at + 3] = 0
+      (opened.noFlush ? FOPEN.NOFLUSH : 0) | (backingId === 0 ? cachingFlags(opened) : FOPEN.PASSTHROUGH)
+    this.words[at + 3] = backingId
     this.length += 16
   }
 
@@ -140,6 +139,15 @@ export class Reply {
     this.words.set(words, BODY)
     this.length = OUT_HEADER_BYTES + 4 * words.length
   }
+}
+
+function cachingFlags(opened: Opened): number {
+  return (
+    (opened.directIo ? FOPEN.DIRECT_IO : 0) |
+    (opened.keepCache ? FOPEN.KEEP_CACHE : 0) |
+    (opened.nonSeekable ? FOPEN.NONSEEKABLE : 0) |
+    (opened.cacheDirectory ? FOPEN.CACHE_DIR : 0)
+  )
 }
 
 /** A Time from the wire. */

@@ -20,6 +20,7 @@ import { CHUNK_BYTES } from '../unixfs/profile.js'
 import type { Contents } from './contents.js'
 import type { DirtyQueue, Job } from './dirty-queue.js'
 import type { HashPool } from './hash-pool.js'
+import { HeadStart } from './head-start.js'
 import type { Namespace } from './namespace.js'
 import { lastCid, type StagingNode } from './node.js'
 import { SharedFd } from './shared-fd.js'
@@ -74,9 +75,18 @@ export class Publisher {
   #timerIsNow = false
   #stopped = true
   readonly #idle = new Set<() => void>()
+  readonly #headStart: HeadStart
 
   constructor(parts: PublisherParts) {
     this.#parts = parts
+    this.#headStart = new HeadStart(parts.store, parts.hashes)
+  }
+
+  /** The last writer of a file has closed it: work that can be done before its turn comes is begun. */
+  closed(ino: number): void {
+    const node = this.#parts.names.find(ino)
+    const willBePublished = node?.type === 'file' && node.dirty && node.parent !== 0
+    if (!this.#stopped && willBePublished && !isSmall(node)) this.#headStart.begin(node)
   }
 
   start(): void {
@@ -91,6 +101,7 @@ export class Publisher {
     clearTimeout(this.#timer)
     this.#timer = undefined
     while (this.#running > 0) await new Promise<void>(resolve => this.#idle.add(resolve))
+    await this.#headStart.ended()
   }
 
   #schedule(delayMs: number): void {
@@ -214,21 +225,24 @@ export class Publisher {
   }
 
   async #publishLarge(job: Job, node: StagingNode): Promise<void> {
-    const { store, hashes, queue } = this.#parts
+    const { store, queue } = this.#parts
     const { generation, object, sizeBytes } = node
     if (object === undefined) return void queue.putBack(job.ino)
     const file = new SharedFd(store.objectPath(object), 'r')
     try {
-      const [digests] = await Promise.all([
-        hashes.hashFile(file.fd, sizeBytes, CHUNK_BYTES),
-        datasync(file.fd),
-      ])
+      const [digests] = await Promise.all([this.#digestsOf(node, file.fd), datasync(file.fd)])
       const published = await buildFile(digests, sizeBytes, (cid, bytes) => void store.put(cid, bytes))
       await store.flush()
       this.#commit([{ job, generation, published, leaves: leavesOf(digests, sizeBytes) }])
     } finally {
       file.release()
     }
+  }
+
+  async #digestsOf(node: StagingNode, fd: number): Promise<Uint8Array> {
+    const { sizeBytes } = node
+    const begun = await this.#headStart.take(node)
+    return begun ?? this.#parts.hashes.hashFile(fd, sizeBytes, CHUNK_BYTES)
   }
 
   async #publishDirectory(job: Job): Promise<void> {

@@ -284,7 +284,9 @@ export class Staging {
   }
 
   close(ino: number, forWriting: boolean): void {
-    if (this.contents.close(ino, forWriting)) this.queue.settle(ino)
+    if (!this.contents.close(ino, forWriting)) return
+    this.queue.settle(ino)
+    this.#publisher.closed(ino)
   }
 
   /** Content and name are on the disk when it resolves. */

@@ -6,6 +6,7 @@
  * process. `persist` makes it survive the death of the machine as well.
  * Why not lmdb's asynchronous `put`: reads do not see it until it is committed, and each commit syncs.
  */
+import * as fs from 'node:fs'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { CidfsError, messageOf } from '../core/errors.js'
 import {
@@ -49,6 +50,7 @@ export class Environment {
     checkMetaPages(state.indexPath)
     this.root = openRoot(state.indexPath)
     this.#snapshot = this.#guard(() => this.#protect(state, bootId))
+    for (const file of [state.indexPath, `${state.indexPath}-lock`]) fs.chmodSync(file, 0o600)
     syncDirectorySync(state.path)
   }
 
@@ -152,8 +154,7 @@ function openRoot(path: string): RootDatabase {
       noSubdir: true,
       maxDbs: MAX_DATABASES,
       mapSize: INITIAL_MAP_BYTES,
-      permissionsMode: 0o600,
-    } as Parameters<typeof open>[0] & { path: string })
+    })
   } catch (err) {
     throw damaged(path, messageOf(err), err)
   }

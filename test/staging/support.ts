@@ -4,7 +4,6 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { CID } from '../../src/core/cid.js'
 import { CidfsError, codeOf } from '../../src/core/errors.js'
-import { native } from '../../src/core/native.js'
 import type { Backend } from '../../src/staging/backend.js'
 import { type CopyContent, contentCopier } from '../../src/staging/copy-content.js'
 import { currentCid, STAGING_ROOT_INO, type StagingNode } from '../../src/staging/node.js'
@@ -220,6 +219,5 @@ function aborted(signal: AbortSignal): Promise<void> {
   return new Promise(resolve => signal.addEventListener('abort', () => resolve(), { once: true }))
 }
 
-/** `FALLOC_FL_*`, as the kernel passes them. */
+/** FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */
 export const PUNCH_HOLE = 0x03
-export { native }
