@@ -10,10 +10,16 @@ import { pipeline } from 'node:stream/promises'
 import { CidfsError, messageOf } from '../core/errors.js'
 import {
   ERROR_TRAILER,
+  type FetchProgress,
   type ImportProgress,
   type ImportResult,
   type Line,
   type PathCid,
+  type PinAddRequest,
+  type PinProgress,
+  type PinRemoval,
+  type PinReport,
+  type PrefetchResult,
   type StatusReport,
   type UnmountResult,
   type WaitProgress,
@@ -59,6 +65,22 @@ export class ControlClient {
     for await (const chunk of untilComplete(response)) yield chunk
     const trailer = response.trailers[ERROR_TRAILER]
     if (trailer !== undefined) throw fromWire(JSON.parse(decodeURIComponent(trailer)) as WireError)
+  }
+
+  pins(): Promise<PinReport[]> {
+    return this.json('GET', '/pins', { timeoutMs: ANSWER_TIMEOUT_MS })
+  }
+
+  addPin(request: PinAddRequest, onProgress: (p: PinProgress) => void): Promise<PinReport> {
+    return this.lines('/pins/add', { body: request }, onProgress)
+  }
+
+  removePin(pin: string): Promise<PinRemoval> {
+    return this.json('POST', '/pins/remove', { body: { pin }, timeoutMs: ANSWER_TIMEOUT_MS })
+  }
+
+  prefetch(cid: string, onProgress: (p: FetchProgress) => void): Promise<PrefetchResult> {
+    return this.lines('/prefetch', { body: { cid } }, onProgress)
   }
 
   unmount(options: { lazy: boolean }): Promise<UnmountResult> {

@@ -46,6 +46,17 @@ export async function daemonOfPaths(paths: string[]): Promise<{ daemon: DaemonRe
   return { daemon: [...daemons.values()][0]!, paths: served.map(found => found!.path) }
 }
 
+/**
+ * The daemon that `daemonOrState` finds.
+ * @throws CidfsError `NOT_RUNNING`, `INVALID` when several run.
+ */
+export async function requireDaemon(state: string | undefined): Promise<DaemonRecord> {
+  const found = await daemonOrState(state)
+  if ('daemon' in found) return found.daemon
+  const message = 'no cidfs daemon runs; start one with: cidfs mount <dir>'
+  throw new CidfsError('NOT_RUNNING', message, { path: found.stateDir })
+}
+
 /** A running daemon, or the state directory to open when none runs. */
 export type DaemonOrState = { daemon: DaemonRecord } | { stateDir: string }
 

@@ -10,6 +10,8 @@ import { cidCommand } from './commands/cid.js'
 import { exportCommand } from './commands/export.js'
 import { importCommand } from './commands/import.js'
 import { mountCommand } from './commands/mount.js'
+import { pinCommand } from './commands/pin.js'
+import { prefetchCommand } from './commands/prefetch.js'
 import { statusCommand } from './commands/status.js'
 import { unmountCommand } from './commands/unmount.js'
 import { waitCommand } from './commands/wait.js'
@@ -30,16 +32,22 @@ function program(): Command {
     statusCommand,
     cidCommand,
     waitCommand,
+    pinCommand,
+    prefetchCommand,
     importCommand,
     exportCommand,
   ]
   for (const command of commands) cidfs.addCommand(command())
-  for (const command of [cidfs, ...cidfs.commands]) {
+  for (const command of withSubcommands(cidfs)) {
     command
       .exitOverride()
       .configureOutput({ outputError: text => note(oneLine(text.replace(/^error: /, ''))) })
   }
   return cidfs
+}
+
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)]
 }
 
 function describeCode([code, meaning]: (typeof EXIT_CODE_TABLE)[number]): string {

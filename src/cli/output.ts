@@ -57,6 +57,9 @@ export function count(n: number, noun: string): string {
   return `${n} ${noun}${n === 1 ? '' : 's'}`
 }
 
+/** Bytes are shown for people, everything else as numbers. */
+export type ProgressUnit = 'files' | 'blocks' | 'bytes'
+
 export interface Progress {
   /** `total` may grow while the work goes on; undefined: nobody knows it. */
   update(done: number, total: number | undefined, label: string): void
@@ -64,7 +67,7 @@ export interface Progress {
 }
 
 /** A bar on standard error, from the first update on, when that is a terminal; otherwise nothing. */
-export function startProgress(unit: 'files' | 'bytes'): Progress {
+export function startProgress(unit: ProgressUnit): Progress {
   let bar: cliProgress.SingleBar | undefined
   return {
     update(done, total, label) {
@@ -80,7 +83,7 @@ export function startProgress(unit: 'files' | 'bytes'): Progress {
   }
 }
 
-function createBar(unit: 'files' | 'bytes', hasTotal: boolean): cliProgress.SingleBar {
+function createBar(unit: ProgressUnit, hasTotal: boolean): cliProgress.SingleBar {
   const show = unit === 'bytes' ? formatBytes : String
   const format = hasTotal ? '{bar} {value}/{total} {label}' : '{value} {label}'
   const formatValue: cliProgress.ValueFormatter = (value, _, type) =>

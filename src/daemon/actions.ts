@@ -5,28 +5,29 @@
  */
 import { type CID, parseCid } from '../core/cid.js'
 import { CidfsError } from '../core/errors.js'
-import type { BlockService } from '../sources/block-service.js'
 import { STAGING_ROOT_INO, type StagingNode } from '../staging/node.js'
-import type { Staging } from '../staging/staging.js'
 import { waitUntilPublished } from '../staging/waiter.js'
-import type { Store } from '../store/store.js'
 import { resolve } from '../unixfs/path.js'
 import { exportDag, importAndPin } from './car-actions.js'
 import type {
   DaemonActions,
+  FetchProgress,
   ImportProgress,
   ImportResult,
   PathCid,
+  PinAddRequest,
+  PinProgress,
+  PinRemoval,
+  PinReport,
+  PrefetchResult,
   StatusReport,
   UnmountResult,
   WaitProgress,
   WaitResult,
 } from './control-protocol.js'
+import { addPin, listPins, type PinParts, prefetchDag, removePin } from './pin-actions.js'
 
-export interface ActionParts {
-  store: Store
-  blocks: BlockService
-  staging: Staging
+export interface ActionParts extends PinParts {
   status(): Promise<StatusReport>
   stop(options: { lazy: boolean }): Promise<UnmountResult>
 }
@@ -48,13 +49,20 @@ export class Actions implements DaemonActions {
       const cid = await this.#immutableCid(names)
       return { cid: cid.toString(), state: 'immutable', error: null }
     }
+    if (tree === 'pins' && names.length === 1) return this.#namedPin(names[0]!)
     if (tree !== 'staging')
-      throw new CidfsError('NOT_SUPPORTED', `/${path} has no CID: name something in staging/ or ipfs/`)
+      throw new CidfsError('NOT_SUPPORTED', `/${path} has no CID: name something in staging/, pins/ or ipfs/`)
     const { staging } = this.#parts
     const node = this.#stagedNode(names, path)
     const { state, error } = staging.publicationOf(node)
     const cid = await staging.cidOf(node.ino)
     return { cid: cid?.toString() ?? null, state, error: error ?? null }
+  }
+
+  #namedPin(name: string): PathCid {
+    const pin = this.#parts.pins.lookup(Buffer.from(name))
+    if (pin === undefined) throw new CidfsError('NOT_FOUND', `pins/${name}: no such pin`)
+    return { cid: pin.cid.toString(), state: pin.state, error: pin.error ?? null }
   }
 
   async #immutableCid([root = '', ...names]: string[]): Promise<CID> {
@@ -102,6 +110,30 @@ export class Actions implements DaemonActions {
     const { blocks } = this.#parts
     const reader = { get: (block: CID) => blocks.get(block, { signal }) }
     return exportDag(parseCid(cid), reader, signal)
+  }
+
+  pins(): Promise<PinReport[]> {
+    return listPins(this.#parts)
+  }
+
+  addPin(
+    request: PinAddRequest,
+    onProgress: (progress: PinProgress) => void,
+    signal: AbortSignal,
+  ): Promise<PinReport> {
+    return addPin(this.#parts, request, onProgress, signal)
+  }
+
+  async removePin(pin: string): Promise<PinRemoval> {
+    return removePin(this.#parts, pin)
+  }
+
+  prefetch(
+    cid: string,
+    onProgress: (progress: FetchProgress) => void,
+    signal: AbortSignal,
+  ): Promise<PrefetchResult> {
+    return prefetchDag(this.#parts, cid, onProgress, signal)
   }
 
   unmount(options: { lazy: boolean }): Promise<UnmountResult> {

@@ -101,6 +101,11 @@ function readTransport(value: unknown): string {
   return 'native'
 }
 
+function readPassthrough(value: unknown): string {
+  if (value !== 'auto' && value !== 'off') throw new BadValue('must be "auto" or "off"')
+  return value
+}
+
 function refuseNode(): never {
   throw new BadValue(
     'needs an embedded IPFS node, which this version has not: it reads from gateways (--gateway) and Kubo (--kubo)',
@@ -156,6 +161,12 @@ export const OPTIONS: readonly Option[] = [
     read: readSwitch,
   },
   { name: 'transport', argument: 'NAME', help: 'how to speak FUSE: native', read: readTransport },
+  {
+    name: 'passthrough',
+    argument: 'WHEN',
+    help: 'auto: the kernel reads and writes local files by itself where it can (root, Linux 6.9); off: never (default: auto)',
+    read: readPassthrough,
+  },
   { name: 'allow-other', help: 'let other users see the mount', read: readSwitch },
   {
     name: 'read-deadline',

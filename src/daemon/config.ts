@@ -28,6 +28,8 @@ export interface Config {
   offline: boolean
   isolated: boolean
   transport: 'native'
+  /** Whether the kernel may serve files by itself where it can. */
+  passthrough: 'auto' | 'off'
   allowOther: boolean
   /** How long a read waits for a block that is not here. */
   readDeadlineMs: number
@@ -93,6 +95,7 @@ function compose(mountpoint: string, values: Values, env: Environment): Config {
     offline,
     isolated,
     transport: 'native',
+    passthrough: values.get('passthrough') === 'off' ? 'off' : 'auto',
     allowOther: values.get('allow-other') === true,
     readDeadlineMs: (values.get('read-deadline') as number | undefined) ?? 30_000,
     settleMs: (values.get('settle') as number | undefined) ?? 150,

@@ -12,16 +12,22 @@
  *     POST /wait              {paths} in; lines of JSON out: {progress}…, then {result} or {error}
  *     POST /import            a CAR in; lines of JSON out, as /wait
  *     GET  /export?cid=C      a CAR out; a failure half-way is told by the trailer ERROR_TRAILER
+ *     GET  /pins              PinReport[]
+ *     POST /pins/add          PinAddRequest in; lines of JSON out, as /wait
+ *     POST /pins/remove       {pin} in; PinRemoval
+ *     POST /prefetch          {cid} in; lines of JSON out, as /wait
  *     POST /unmount           {lazy} in; UnmountResult
  */
 import type { ErrorCode } from '../core/errors.js'
+import type { DagProgress } from '../sources/fetch-dag.js'
 import type { SourceKind, SourceState } from '../sources/source.js'
+import type { PinState } from '../staging/named-pins.js'
 import type { WaitProgress, WaitResult } from '../staging/waiter.js'
 
-export type { WaitProgress, WaitResult }
+export type { DagProgress as FetchProgress, PinState, WaitProgress, WaitResult }
 
-/** Where a staged file stands; `immutable` is what lies under `ipfs/`. */
-export type PathState = 'writing' | 'queued' | 'publishing' | 'pinned' | 'failed' | 'immutable'
+/** Where a staged file or an entry of `pins/` stands; `immutable` is what lies under `ipfs/`. */
+export type PathState = 'writing' | 'queued' | 'publishing' | 'fetching' | 'pinned' | 'failed' | 'immutable'
 
 export interface PathCid {
   /** Absent (null) while the content has never been hashed. */
@@ -73,6 +79,8 @@ export interface FuseReport {
   operations: Record<string, number>
   requests: number
   inFlight: number
+  /** `on`: the kernel reads and writes local files by itself; else why it does not. */
+  passthrough: string
   /** Replies that carried an errno which means trouble (EIO and the like), not ENOENT or ENODATA. */
   errors: number
 }
@@ -115,6 +123,47 @@ export interface ImportResult {
   bytes: number
 }
 
+export interface PinAddRequest {
+  /** A CID, or a path that `ln -s` into `pins/` would take. */
+  cid: string
+  /** Its entry in `pins/`; the CID when null. */
+  name: string | null
+  /** Whether to answer only when it is complete, or when an attempt to fetch it has failed. */
+  wait: boolean
+}
+
+export interface PinProgress extends DagProgress {
+  state: PinState
+}
+
+/** One owner of one pinned DAG. */
+export interface PinReport {
+  cid: string
+  /** `pins/NAME`, `staging/PATH`, `import`. */
+  owner: string
+  state: PinState
+  /** Blocks held of those known of; null where counting them takes too long. */
+  percent: number | null
+  /** Attempts to fetch it that have failed, and what the last one met. */
+  tries: number
+  error: string | null
+}
+
+export interface PinRemoval {
+  /** Owners whose pin is gone, as in `PinReport`. */
+  removed: string[]
+}
+
+export interface PrefetchResult {
+  cid: string
+  /** Held now. */
+  blocks: number
+  /** That could not be had; what lies below them is not known. */
+  missed: number
+  /** What the first of those met. */
+  error: string | null
+}
+
 export interface UnmountResult {
   /** The mount was detached although files were still open: it goes when they are closed. */
   lazy: boolean
@@ -142,6 +191,21 @@ export interface DaemonActions {
   ): Promise<ImportResult>
   /** CARv1 of the whole DAG; missing blocks are fetched. @throws CidfsError `MALFORMED_CID`, `UNREACHABLE`. */
   exportCar(cid: string, signal: AbortSignal): AsyncIterable<Uint8Array>
+  pins(): Promise<PinReport[]>
+  /** @throws CidfsError `INVALID`, `EXISTS`, `NOT_FOUND`; what fetching meets is in the report. */
+  addPin(
+    request: PinAddRequest,
+    onProgress: (progress: PinProgress) => void,
+    signal: AbortSignal,
+  ): Promise<PinReport>
+  /** `pin`: a name in `pins/`, or a CID. @throws CidfsError `NOT_FOUND`. */
+  removePin(pin: string): Promise<PinRemoval>
+  /** Fetches a whole DAG without pinning it. @throws CidfsError `INVALID`. */
+  prefetch(
+    cid: string,
+    onProgress: (progress: DagProgress) => void,
+    signal: AbortSignal,
+  ): Promise<PrefetchResult>
   /**
    * Drains, unmounts and stops the daemon. `lazy`: do not drain, detach at once; what is queued stays queued
    * for the next start.

@@ -36,6 +36,10 @@ const routes = new Map<string, (exchange: Exchange) => Promise<void>>([
   ['POST /wait', waitFor],
   ['POST /import', importCar],
   ['GET /export', exportCar],
+  ['GET /pins', async ({ actions, response }) => sendJson(response, 200, await actions.pins())],
+  ['POST /pins/add', addPin],
+  ['POST /pins/remove', removePin],
+  ['POST /prefetch', prefetch],
   ['POST /unmount', unmount],
 ])
 
@@ -70,6 +74,25 @@ async function waitFor({ actions, request, response, signal }: Exchange): Promis
     throw new CidfsError('INVALID', 'paths must be an array of strings')
   }
   await sendLines(response, onProgress => actions.wait(paths, onProgress, signal))
+}
+
+async function addPin({ actions, request, response, signal }: Exchange): Promise<void> {
+  const { cid, name, wait } = (await readJson(request)) as Record<string, unknown>
+  if (typeof name !== 'string' && name !== null)
+    throw new CidfsError('INVALID', 'name must be a string or null')
+  const pin = { cid: text(cid, 'cid'), name, wait: wait === true }
+  await sendLines(response, onProgress => actions.addPin(pin, onProgress, signal))
+}
+
+async function removePin({ actions, request, response }: Exchange): Promise<void> {
+  const { pin } = (await readJson(request)) as { pin?: unknown }
+  sendJson(response, 200, await actions.removePin(text(pin, 'pin')))
+}
+
+async function prefetch({ actions, request, response, signal }: Exchange): Promise<void> {
+  const { cid } = (await readJson(request)) as { cid?: unknown }
+  const root = text(cid, 'cid')
+  await sendLines(response, onProgress => actions.prefetch(root, onProgress, signal))
 }
 
 /** What is left of a bad CAR is discarded until the client has heard of it: closing before would lose the answer. */
@@ -142,6 +165,11 @@ async function readJson(request: IncomingMessage): Promise<object> {
   if (typeof body !== 'object' || body === null)
     throw new CidfsError('INVALID', 'request body must be an object')
   return body
+}
+
+function text(value: unknown, name: string): string {
+  if (typeof value !== 'string') throw new CidfsError('INVALID', `${name} must be a string`)
+  return value
 }
 
 function query(url: URL, name: string): string {

@@ -14,12 +14,14 @@ import { KuboControl } from '../sources/kubo-control.js'
 import { NetworkClient } from '../sources/worker-client.js'
 import { contentCopier } from '../staging/copy-content.js'
 import { KuboBackend } from '../staging/kubo-backend.js'
+import { NamedPins } from '../staging/named-pins.js'
 import { Staging } from '../staging/staging.js'
 import { Store } from '../store/store.js'
 import { Actions } from './actions.js'
 import type { Config } from './config.js'
 import type { DaemonActions, UnmountResult } from './control-protocol.js'
 import { type ControlServer, startControlServer } from './control-server.js'
+import { listPins, type PinParts } from './pin-actions.js'
 import { statusReport } from './status.js'
 
 const log = logger('daemon')
@@ -85,14 +87,20 @@ class Daemon implements RunningDaemon {
     this.#undo.push(() => network.close())
     const blocks = new BlockService(store, network, config)
     const staging = this.#startStaging(store, blocks)
-    this.#startFileSystem(store, blocks, staging, network)
+    const pins = new NamedPins(store, blocks)
+    this.#undo.push(() => pins.stop())
+    this.#startFileSystem({ store, blocks, staging, pins }, network)
     const fs = this.#fs!
-    this.#session = await FuseSession.mount(config.mountpoint, fs, { allowOther: config.allowOther })
+    this.#session = await FuseSession.mount(config.mountpoint, fs, {
+      allowOther: config.allowOther,
+      passthrough: config.passthrough === 'auto',
+    })
     this.#undo.push(async () => void (await this.#session?.unmount({ lazyAfterMs: 0 })))
     this.#control = await startControlServer(config, this.actions)
     this.#undo.push(() => this.#control?.close())
     staging.start()
     network.start()
+    pins.start()
     void this.#session.closed.then(() => this.stop())
   }
 
@@ -111,7 +119,8 @@ class Daemon implements RunningDaemon {
     return staging
   }
 
-  #startFileSystem(store: Store, blocks: BlockService, staging: Staging, network: NetworkClient): void {
+  #startFileSystem(parts: PinParts, network: NetworkClient): void {
+    const { store, staging } = parts
     const status = () =>
       statusReport({
         config: this.config,
@@ -119,11 +128,14 @@ class Daemon implements RunningDaemon {
         store,
         staging,
         sources: () => network.status(),
-        fuse: () => this.#session && { operations: this.#session.stats(), inFlight: this.#session.inFlight },
+        fuse: () => this.#session?.report(),
       })
-    const controlFiles = { status: async () => `${JSON.stringify(await status(), null, 2)}\n` }
-    this.actions = new Actions({ store, blocks, staging, status, stop: options => this.stop(options) })
-    const fs = new CidFileSystem({ store, blocks, staging, controlFiles, resume: false })
+    const controlFiles = {
+      status: async () => `${JSON.stringify(await status(), null, 2)}\n`,
+      pins: async () => `${JSON.stringify(await listPins(parts), null, 2)}\n`,
+    }
+    this.actions = new Actions({ ...parts, status, stop: options => this.stop(options) })
+    const fs = new CidFileSystem({ ...parts, controlFiles, resume: false })
     this.#undo.push(async () => fs.stop(this.#unmounted))
     this.#fs = fs
   }

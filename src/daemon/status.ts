@@ -1,6 +1,6 @@
 /** The status report, gathered from the parts of the daemon. Nothing here waits longer than a moment. */
 import { statfs } from 'node:fs/promises'
-import type { OperationCount } from '../fuse/statistics.js'
+import type { SessionReport } from '../fuse/session.js'
 import type { SourceStatus } from '../sources/source.js'
 import type { BackendQueue } from '../staging/backend-queue.js'
 import type { Staging } from '../staging/staging.js'
@@ -21,7 +21,7 @@ export interface StatusParts {
   store: Store
   staging: Staging
   sources(): Promise<SourceStatus[]>
-  fuse(): { operations: Record<string, OperationCount>; inFlight: number } | undefined
+  fuse(): SessionReport | undefined
 }
 
 export async function statusReport(parts: StatusParts): Promise<StatusReport> {
@@ -105,7 +105,8 @@ function addHandedOver(report: StagingReport, backend: BackendQueue): void {
 const HARMLESS = new Set(['lookup', 'getxattr', 'listxattr', 'access', 'ioctl'])
 
 function fuseReport(session: ReturnType<StatusParts['fuse']>): FuseReport {
-  const report: FuseReport = { operations: {}, requests: 0, inFlight: session?.inFlight ?? 0, errors: 0 }
+  const { inFlight, passthrough } = session ?? { inFlight: 0, passthrough: 'not mounted yet' }
+  const report: FuseReport = { operations: {}, requests: 0, inFlight, errors: 0, passthrough }
   for (const [name, { count, errors }] of Object.entries(session?.operations ?? {})) {
     report.operations[name] = count
     report.requests += count

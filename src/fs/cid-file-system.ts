@@ -8,6 +8,7 @@ import { statfs } from 'node:fs/promises'
 import { CidfsError } from '../core/errors.js'
 import type { MaybePromise } from '../core/maybe-promise.js'
 import type { BlockService } from '../sources/block-service.js'
+import type { NamedPins } from '../staging/named-pins.js'
 import type { Staging } from '../staging/staging.js'
 import type { Store } from '../store/store.js'
 import { ContentCache } from './content-cache.js'
@@ -28,9 +29,10 @@ import type {
   StatFs,
 } from './file-system.js'
 import { HeldRoots } from './held-roots.js'
-import { IPFS_INO, isImmutable, isStaged, ROOT_INO } from './ino.js'
+import { IPFS_INO, isImmutable, isPin, isStaged, ROOT_INO } from './ino.js'
 import { IpfsTree } from './ipfs-tree.js'
 import { NodeTable } from './node-table.js'
+import { PinsTree } from './pins-tree.js'
 import { RootTree } from './root-tree.js'
 import { StagingTree } from './staging-tree.js'
 import type { TreeOperations } from './tree.js'
@@ -39,6 +41,7 @@ export interface FileSystemParts {
   store: Store
   blocks: BlockService
   staging: Staging
+  pins: NamedPins
   controlFiles: ControlFiles
   /** The mount was served by an earlier daemon; its node ids are still in use. */
   resume: boolean
@@ -49,6 +52,7 @@ export class CidFileSystem implements FileSystem {
   readonly #root: RootTree
   readonly #ipfs: IpfsTree
   readonly #staging: StagingTree
+  readonly #pins: PinsTree
   readonly #control: ControlTree
   readonly #roots: HeldRoots
   readonly #nodes: NodeTable
@@ -60,6 +64,7 @@ export class CidFileSystem implements FileSystem {
     const shared = { ...parts, contents: new ContentCache(parts.blocks), roots: this.#roots }
     this.#ipfs = new IpfsTree({ ...shared, nodes: this.#nodes })
     this.#staging = new StagingTree(shared)
+    this.#pins = new PinsTree(shared)
     this.#control = new ControlTree(parts.controlFiles)
     this.#root = new RootTree((ino, ctx) => this.getattr(ino, undefined, ctx))
   }
@@ -80,6 +85,7 @@ export class CidFileSystem implements FileSystem {
   #tree(ino: Ino): TreeOperations {
     if (isImmutable(ino) || ino === IPFS_INO) return this.#ipfs
     if (isStaged(ino)) return this.#staging
+    if (isPin(ino)) return this.#pins
     return ino === ROOT_INO ? this.#root : this.#control
   }
 

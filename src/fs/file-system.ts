@@ -69,13 +69,16 @@ export interface NegativeEntry {
  * later offer for the inode must name the same file.
  */
 export interface Passthrough {
-  fd: number
-  /** Called once, when the descriptor is not needed any more; `taken`: the kernel has the file. */
-  decided(taken: boolean): void
+  /** Calls `attempt` at most once, with a descriptor that is good during the call, and heeds the answer. */
+  offer(attempt: (fd: number) => PassthroughAnswer): void
 }
+
+/** `refused`: not this file; `unsupported`: no file, ever. A transport that does not even ask has refused. */
+export type PassthroughAnswer = 'taken' | 'refused' | 'unsupported'
 
 export interface Opened {
   fh: Fh
+  /** The kernel may serve the file by itself. */
   passthrough?: Passthrough | undefined
   /** FOPEN_KEEP_CACHE: pages read before stay valid. */
   keepCache?: boolean

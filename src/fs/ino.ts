@@ -2,16 +2,19 @@
  * Who owns which node ids.
  *
  * Invariant: an id tells its tree without any table. Fixed nodes are below 16, staged nodes count up from 16,
- * immutable nodes have bit 52 set above 52 bits of a hash. All are below 2^53, so they are exact as numbers.
+ * pins count up from 2^51, immutable nodes have bit 52 set above 52 bits of a hash. All are below 2^53, so they
+ * are exact as numbers.
  * Why: the kernel may ask about any id it was ever given, also after a restart of the daemon.
  */
 import { hash } from 'node:crypto'
 import { binaryString, type CID } from '../core/cid.js'
 import { STAGING_ROOT_INO } from '../staging/node.js'
+import { FIRST_PIN_INO } from '../staging/pin-records.js'
 import { type Ino, ROOT_INO } from './file-system.js'
 
-export { ROOT_INO, STAGING_ROOT_INO }
+export { FIRST_PIN_INO, ROOT_INO, STAGING_ROOT_INO }
 export const IPFS_INO: Ino = 2
+export const PINS_INO: Ino = 5
 export const CONTROL_INO: Ino = 6
 /** Files of `.cidfs/` have the ids from here to below the staging root. */
 export const FIRST_CONTROL_FILE_INO: Ino = 7
@@ -25,7 +28,12 @@ export function isImmutable(ino: Ino): boolean {
 }
 
 export function isStaged(ino: Ino): boolean {
-  return ino >= STAGING_ROOT_INO && ino < IMMUTABLE_BIT
+  return ino >= STAGING_ROOT_INO && ino < FIRST_PIN_INO
+}
+
+/** An entry of `pins/`, or that directory. */
+export function isPin(ino: Ino): boolean {
+  return ino === PINS_INO || (ino >= FIRST_PIN_INO && ino < IMMUTABLE_BIT)
 }
 
 /** First choice of id for an immutable file or symlink: the same by every path, so its pages are shared. */

@@ -48,6 +48,7 @@ import {
   S_IFDIR,
   wantsWriting,
 } from './tree.js'
+import { WholeObjects } from './whole-object.js'
 
 export interface IpfsTreeParts {
   store: Store
@@ -67,6 +68,7 @@ const ROOT_LIST_TTL_MS = 1_000
 export class IpfsTree extends ReadOnlyTree {
   readonly #parts: IpfsTreeParts
   readonly #reader: ContentReader
+  readonly #whole: WholeObjects
   readonly #sequential: SequentialReaders
   readonly #statAhead: StatAhead
   readonly #errors = new NodeErrors()
@@ -76,6 +78,7 @@ export class IpfsTree extends ReadOnlyTree {
     super()
     this.#parts = parts
     this.#reader = new ContentReader(parts.store, parts.blocks)
+    this.#whole = new WholeObjects(parts.store)
     this.#sequential = new SequentialReaders(parts.blocks)
     this.#statAhead = new StatAhead(parts.blocks)
   }
@@ -206,7 +209,8 @@ export class IpfsTree extends ReadOnlyTree {
         node.resized = true
         this.#notifier?.invalidateInode(node.ino, -1, 0)
       }
-      return { fh: 0, noFlush: true, ...(node.resized === true ? { directIo: true } : { keepCache: true }) }
+      if (node.resized === true) return { fh: 0, noFlush: true, directIo: true }
+      return { fh: 0, noFlush: true, keepCache: true, ...this.#passthrough(this.#whole.ofBlock(node.cid)) }
     })
   }
 
@@ -218,8 +222,17 @@ export class IpfsTree extends ReadOnlyTree {
     return then(this.#parts.contents.file(node.cid, waitOf(ctx)), table => {
       const separable = table.aligned || this.#allHeld(table.needed(0, table.sizeBytes))
       const caching = separable ? { keepCache: true } : { directIo: true }
-      return { fh: this.#sequential.open(), noFlush: true, ...caching }
+      return then(this.#whole.ofFile(table), object => ({
+        fh: this.#sequential.open(),
+        noFlush: true,
+        ...caching,
+        ...this.#passthrough(object),
+      }))
     })
+  }
+
+  #passthrough(object: number | undefined): Pick<Opened, 'passthrough'> {
+    return object === undefined ? {} : { passthrough: this.#whole.passthrough(object) }
   }
 
   #allHeld(cids: CID[]): boolean {

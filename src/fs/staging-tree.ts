@@ -26,6 +26,7 @@ import {
   type Ino,
   type NegativeEntry,
   type Opened,
+  type Passthrough,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
   type ReadResult,
@@ -38,7 +39,6 @@ import { stagedAttribute, stagedAttributeNames } from './staged-xattrs.js'
 import {
   direntType,
   FOREVER_MS,
-  foreverEntry,
   ReadOnlyTree,
   S_IFDIR,
   S_IFLNK,
@@ -84,7 +84,14 @@ export class StagingTree extends ReadOnlyTree {
 
   #entry(node: StagingNode): Entry {
     this.#nlookup.set(node.ino, (this.#nlookup.get(node.ino) ?? 0) + 1)
-    return foreverEntry(attributesOf(node))
+    const { attributes, ttlMs } = this.#shown(node)
+    return { attributes, entryTtlMs: FOREVER_MS, attributesTtlMs: ttlMs }
+  }
+
+  /** While the kernel writes to a file by itself, it has to ask what has become of it. */
+  #shown(node: StagingNode): { attributes: Attributes; ttlMs: number } {
+    const ttlMs = this.#staging.contents.learn(node.ino) ? 0 : FOREVER_MS
+    return { attributes: attributesOf(node), ttlMs }
   }
 
   override forget(ino: Ino, count: number): void {
@@ -98,7 +105,7 @@ export class StagingTree extends ReadOnlyTree {
   }
 
   override getattr(ino: Ino): { attributes: Attributes; ttlMs: number } {
-    return { attributes: attributesOf(this.#staging.names.get(ino)), ttlMs: FOREVER_MS }
+    return this.#shown(this.#staging.names.get(ino))
   }
 
   override setattr(
@@ -110,7 +117,7 @@ export class StagingTree extends ReadOnlyTree {
       throw new CidfsError('IS_DIRECTORY', 'is a directory')
     }
     const changed = this.#staging.setAttributes(ino, nodeChanges(node, changes))
-    return then(changed, after => ({ attributes: attributesOf(after), ttlMs: FOREVER_MS }))
+    return then(changed, after => this.#shown(after))
   }
 
   override readlink(ino: Ino): Uint8Array {
@@ -167,7 +174,7 @@ export class StagingTree extends ReadOnlyTree {
 
   override open(ino: Ino, flags: number): Opened {
     this.#staging.open(ino, wantsWriting(flags), (flags & O_TRUNC) !== 0)
-    return { fh: ino, keepCache: (flags & O_TRUNC) === 0, noFlush: true }
+    return { fh: ino, keepCache: (flags & O_TRUNC) === 0, noFlush: true, passthrough: this.#passthrough(ino) }
   }
 
   override create(
@@ -180,7 +187,12 @@ export class StagingTree extends ReadOnlyTree {
     const forWriting = wantsWriting(flags)
     const node = this.#staging.createFile(parent, name, mode, this.#ownerIn(parent, ctx), forWriting)
     this.#staging.open(node.ino, forWriting, false)
-    return { entry: this.#entry(node), opened: { fh: node.ino, keepCache: true, noFlush: true } }
+    const opened = { fh: node.ino, keepCache: true, noFlush: true, passthrough: this.#passthrough(node.ino) }
+    return { entry: this.#entry(node), opened }
+  }
+
+  #passthrough(ino: Ino): Passthrough {
+    return { offer: attempt => void this.#staging.contents.offer(ino, attempt) }
   }
 
   override read(

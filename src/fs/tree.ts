@@ -46,6 +46,7 @@ export function direntType(mode: number): number {
 export const DT_UNKNOWN = 0
 export const DT_DIR = direntType(S_IFDIR)
 export const DT_REG = direntType(S_IFREG)
+export const DT_LNK = direntType(S_IFLNK)
 
 const EPOCH = { seconds: 0, nanoseconds: 0 }
 
@@ -227,7 +228,7 @@ export abstract class ReadOnlyTree implements TreeOperations {
 }
 
 export function readOnly(): CidfsError {
-  return new CidfsError('READ_ONLY', 'only staging/ can be written')
+  return new CidfsError('READ_ONLY', 'only staging/ and pins/ can be written')
 }
 
 const SEEK_DATA = 3

@@ -6,14 +6,26 @@
  * Reference: struct fuse_open_in, struct fuse_read_in; numbers in the comments are byte offsets
  */
 import { then } from '../core/maybe-promise.js'
+import type { Opened } from '../fs/file-system.js'
 import { FSYNC_FDATASYNC } from './abi.js'
 import { PackedDirectory } from './directory-sink.js'
-import { type Handler, openHandler, voidHandler, withFlags } from './operation.js'
+import { type Handler, voidHandler } from './operation.js'
 
-export const opendir = openHandler('directory', (host, args, request) => {
-  const flags = args.u32(0)
-  return withFlags(host.fs.opendir(request.ino, flags, request), flags)
-})
+/** struct fuse_open_in: flags 0. */
+export const opendir: Handler<{ opened: Opened; flags: number }> = {
+  run(host, args, request) {
+    const flags = args.u32(0)
+    return then(host.fs.opendir(request.ino, flags, request), opened => ({ opened, flags }))
+  },
+  encode(reply, { opened }) {
+    reply.opened(opened)
+    return undefined
+  },
+  delivered(host, { opened, flags }, request) {
+    host.handles.opened('directory', request.ino, opened.fh, flags)
+  },
+  undo: (host, { opened }, request) => host.fs.releasedir(request.ino, opened.fh),
+}
 
 /** struct fuse_read_in: fh 0, cookie 8, size 16. */
 function readdirHandler(plus: boolean): Handler<PackedDirectory> {

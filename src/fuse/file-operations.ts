@@ -8,18 +8,43 @@
  */
 import { constants } from 'node:fs'
 import { isPromise, type MaybePromise, then } from '../core/maybe-promise.js'
-import type { Entry, Fh, Opened, ReadResult } from '../fs/file-system.js'
+import type { Entry, Fh, Ino, Opened, ReadResult } from '../fs/file-system.js'
 import { FSYNC_FDATASYNC, MAX_IO_BYTES, OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID } from './abi.js'
-import { type Handler, type Host, openHandler, voidHandler, withFlags } from './operation.js'
+import { type Handler, type Host, voidHandler } from './operation.js'
 import type { Request } from './request.js'
 
+/** A file as it was opened, and what its reply says of passthrough. */
+interface OpenFile {
+  opened: Opened
+  flags: number
+  backingId: number
+}
+
 /** struct fuse_open_in: flags 0, open_flags 4. */
-export const open = openHandler('file', (host, args, request) => {
-  const flags = args.u32(0)
-  const kill = (args.u32(4) & OPEN_KILL_SUIDGID) !== 0 && (flags & constants.O_TRUNC) !== 0
-  const opened = host.fs.open(request.ino, flags, request)
-  return withFlags(kill ? then(opened, value => killAfterOpen(host, request, value, flags)) : opened, flags)
-})
+export const open: Handler<OpenFile> = {
+  run(host, args, request) {
+    const flags = args.u32(0)
+    const kill = (args.u32(4) & OPEN_KILL_SUIDGID) !== 0 && (flags & constants.O_TRUNC) !== 0
+    const opened = host.fs.open(request.ino, flags, request)
+    const killed = kill ? then(opened, value => killAfterOpen(host, request, value, flags)) : opened
+    return then(killed, value => openFile(host, request.ino, value, flags))
+  },
+  encode(reply, { opened, backingId }) {
+    reply.opened(opened, backingId)
+    return undefined
+  },
+  delivered(host, { opened, flags }, request) {
+    host.handles.opened('file', request.ino, opened.fh, flags)
+  },
+  undo(host, { opened, flags }, request) {
+    host.backing.released(request.ino)
+    return host.fs.release(request.ino, opened.fh, flags)
+  },
+}
+
+function openFile(host: Host, ino: Ino, opened: Opened, flags: number): OpenFile {
+  return { opened, flags, backingId: host.backing.opened(ino, opened.passthrough) }
+}
 
 function killAfterOpen(host: Host, request: Request, opened: Opened, flags: number): MaybePromise<Opened> {
   const failed = (err: unknown): MaybePromise<never> =>
@@ -39,15 +64,18 @@ function killSuidGid(host: Host, request: Request, fh: Fh): MaybePromise<unknown
 }
 
 /** struct fuse_create_in: flags 0, mode 4, umask 8 (already applied by the kernel), open_flags 12. */
-export const create: Handler<{ entry: Entry; opened: Opened; flags: number }> = {
+export const create: Handler<OpenFile & { entry: Entry }> = {
   run(host, args, request) {
     const flags = args.u32(0)
     const created = host.fs.create(request.ino, args.name(16), args.u32(4), flags, request)
-    return then(created, ({ entry, opened }) => ({ entry, opened, flags }))
+    return then(created, ({ entry, opened }) => ({
+      entry,
+      ...openFile(host, entry.attributes.ino, opened, flags),
+    }))
   },
-  encode(reply, { entry, opened }) {
+  encode(reply, { entry, opened, backingId }) {
     reply.entry(entry)
-    reply.opened(opened)
+    reply.opened(opened, backingId)
     return undefined
   },
   delivered(host, { entry, opened, flags }) {
@@ -55,6 +83,7 @@ export const create: Handler<{ entry: Entry; opened: Opened; flags: number }> = 
   },
   undo(host, { entry, opened, flags }) {
     const { ino } = entry.attributes
+    host.backing.released(ino)
     return then(host.fs.release(ino, opened.fh, flags), () => host.fs.forget(ino, 1))
   },
 }
@@ -106,6 +135,7 @@ export const flush = voidHandler((host, args, request) => host.fs.flush(request.
 export const release = voidHandler((host, args, request) => {
   const fh = args.u64(0)
   host.handles.released('file', fh)
+  host.backing.released(request.ino)
   return host.fs.release(request.ino, fh, args.u32(8))
 })
 

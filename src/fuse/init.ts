@@ -48,10 +48,10 @@ const MAX_READAHEAD_BYTES = 64 * 1024 * 1024
 const MAX_STACK_DEPTH = 1
 
 /**
- * Reads FUSE_INIT.
+ * Reads FUSE_INIT; `passthrough` whether that is wanted.
  * @throws CidfsError `NOT_SUPPORTED` for a kernel before 5.4.
  */
-export function negotiate(args: Arguments): Negotiated {
+export function negotiate(args: Arguments, passthrough = true): Negotiated {
   const [major, minor] = [args.u32(0), args.u32(4)]
   if (major !== PROTOCOL_MAJOR || minor < PROTOCOL_MINOR_MIN) {
     throw new CidfsError('NOT_SUPPORTED', `FUSE ${major}.${minor} is too old: Linux 5.4 or newer is needed`)
@@ -62,7 +62,7 @@ export function negotiate(args: Arguments): Negotiated {
   return {
     minor: Math.min(minor, PROTOCOL_MINOR_MAX),
     flags,
-    flags2: extended ? args.u32(16) & WANTED2 : 0,
+    flags2: extended ? args.u32(16) & (passthrough ? WANTED2 : WANTED2 & ~INIT2.PASSTHROUGH) : 0,
     // Only a ceiling: the read-ahead in force is raised through sysfs, where that is permitted.
     maxReadaheadBytes: MAX_READAHEAD_BYTES,
   }

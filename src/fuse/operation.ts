@@ -5,11 +5,11 @@
  * writes the reply, and `undo` takes back what `run` gave the kernel when the reply cannot be delivered. So the
  * session needs to know nothing about any single operation.
  */
-import { type MaybePromise, then } from '../core/maybe-promise.js'
-import type { Entry, FileRanges, FileSystem, NegativeEntry, Opened } from '../fs/file-system.js'
+import type { MaybePromise } from '../core/maybe-promise.js'
+import type { Entry, FileRanges, FileSystem, NegativeEntry } from '../fs/file-system.js'
+import type { BackingFiles } from './backing-files.js'
 import type { Negotiated } from './init.js'
 import type { OpenHandles } from './open-handles.js'
-import type { BackingFiles } from './backing-files.js'
 import type { Reply } from './reply.js'
 import type { Arguments, Request } from './request.js'
 
@@ -18,6 +18,8 @@ export interface Host {
   readonly fs: FileSystem
   readonly handles: OpenHandles
   readonly backing: BackingFiles
+  /** Whether FUSE_PASSTHROUGH is wanted. */
+  readonly passthrough: boolean
   /** FUSE_INIT was understood. */
   initialize(negotiated: Negotiated): void
   /** FUSE_INTERRUPT for the request with this `unique`. */
@@ -59,33 +61,7 @@ export function entryHandler<T extends Entry | NegativeEntry>(run: Handler<T>['r
   }
 }
 
-/** Replies with a handle. */
-export function openHandler(
-  kind: 'file' | 'directory',
-  run: Handler<{ opened: Opened; flags: number }>['run'],
-): Handler<{ opened: Opened; flags: number }> {
-  return {
-    run,
-    encode(reply, { opened }) {
-      reply.opened(opened)
-      return undefined
-    },
-    delivered(host, { opened, flags }, request) {
-      host.handles.opened(kind, request.ino, opened.fh, flags)
-    },
-    undo({ fs }, { opened, flags }, request) {
-      if (kind === 'directory') return fs.releasedir(request.ino, opened.fh)
-      return fs.release(request.ino, opened.fh, flags)
-    },
-  }
-}
-
 /** Replies with nothing but success. */
 export function voidHandler(run: Handler<void>['run']): Handler<void> {
   return { run }
-}
-
-/** Pairs what a file system opened with the flags it was opened with. */
-export function withFlags(opened: MaybePromise<Opened>, flags: number) {
-  return then(opened, value => ({ opened: value, flags }))
 }

@@ -16,7 +16,7 @@ import * as xattr from './xattr-operations.js'
 
 const init: Handler<Negotiated> = {
   run(host, args) {
-    const negotiated = negotiate(args)
+    const negotiated = negotiate(args, host.passthrough)
     host.initialize(negotiated)
     return negotiated
   },

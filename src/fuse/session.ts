@@ -13,6 +13,7 @@ import { CidfsError, codeOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { FileSystem } from '../fs/file-system.js'
 import { INIT2, OP } from './abi.js'
+import { BackingFiles } from './backing-files.js'
 import { Channel } from './channel.js'
 import { Dispatcher } from './dispatcher.js'
 import type { Negotiated } from './init.js'
@@ -35,8 +36,17 @@ const CLOSE_TIMEOUT_MS = 2000
 const DEFAULT_READ_AHEAD_KIB = 1024
 
 export interface SessionOptions {
+  /** Whether the kernel may read and write files by itself, where it can; true by default. */
+  passthrough?: boolean
   /** Told what a handler threw that is neither a CidfsError nor has an errno; it is logged in any case. */
   onUnforeseen?(err: unknown, operation: string): void
+}
+
+export interface SessionReport {
+  operations: Record<string, OperationCount>
+  inFlight: number
+  /** `on`, or why the kernel does not read and write files by itself. */
+  passthrough: string
 }
 
 export interface SessionMountOptions extends SessionOptions, MountOptions {
@@ -47,6 +57,7 @@ export interface SessionMountOptions extends SessionOptions, MountOptions {
 export class FuseSession implements Host {
   readonly fs: FileSystem
   readonly handles = new OpenHandles()
+  readonly backing: BackingFiles
   /** Resolves when the connection has ended and everything of it is freed. */
   readonly closed: Promise<void>
   readonly #channel: Channel
@@ -76,6 +87,7 @@ export class FuseSession implements Host {
       onJobFailed: errno => this.#onJobFailed(errno),
       onClosed: () => void this.#onClosed(),
     })
+    this.backing = new BackingFiles(this.#channel)
     this.#notifications = new NotificationQueue(this.#channel)
     this.#dispatcher = new Dispatcher({
       ...{ host: this, channel: this.#channel, args, reply, statistics: this.#statistics },
@@ -128,6 +140,12 @@ export class FuseSession implements Host {
   /** Requests that were read and are not answered. */
   get inFlight(): number {
     return this.#dispatcher.pending + this.#channel.jobs
+  }
+
+  /** What the status report says of the connection. */
+  report(): SessionReport {
+    const passthrough = this.passthrough ? this.backing.state : 'off'
+    return { operations: this.stats(), inFlight: this.inFlight, passthrough }
   }
 
   /** Requests and errors by name of the operation. */
@@ -186,8 +204,13 @@ export class FuseSession implements Host {
     void this.closed.then(() => clearTimeout(timer))
   }
 
+  get passthrough(): boolean {
+    return this.#options.passthrough ?? true
+  }
+
   initialize(negotiated: Negotiated): void {
     this.#negotiated = negotiated
+    if (negotiated.flags2 & INIT2.PASSTHROUGH) this.backing.allow()
   }
 
   interrupt(uniqueLow: number, uniqueHigh: number): void {

@@ -123,18 +123,22 @@ class Fetch {
   #start(cid: CID): void {
     try {
       const arrival = this.#get(cid)
-      if (!isPromise(arrival)) return this.#arrived(cid, arrival)
-      this.#running++
-      void arrival
-        .then(bytes => this.#fetched(cid, bytes))
-        .catch((err: unknown) => this.#missed(cid, err))
-        .finally(() => {
-          this.#running--
-          this.#wake()
-        })
+      if (isPromise(arrival)) this.#await(cid, arrival)
+      else this.#arrived(cid, arrival)
     } catch (err) {
       this.#missed(cid, err)
     }
+  }
+
+  #await(cid: CID, arrival: Promise<Uint8Array | undefined>): void {
+    this.#running++
+    void arrival
+      .then(bytes => this.#fetched(cid, bytes))
+      .catch((err: unknown) => this.#missed(cid, err))
+      .finally(() => {
+        this.#running--
+        this.#wake()
+      })
   }
 
   /** Leaves are not read: that they are there is enough. */

@@ -10,6 +10,10 @@
  * Size and mtime run ahead of the record while a file is being written; they are stored with those of other
  * files a moment later, or by `save` (fsync, publishing): a transaction for each close would cost more than the
  * close. Until then the node is held in memory, and a crash finds the size in the working object.
+ * Where the kernel reads and writes a working object by itself (passthrough), the object tells what has happened to
+ * it: `learn`. Only a file that has a working object when its first open, a writer, comes is offered, because all
+ * opens stay on that object until the last is closed; so it is not published before that either.
+ *
  * One request to the disk is at most one write of the kernel (1 MiB), so it is made synchronously.
  */
 import * as fs from 'node:fs'
@@ -22,7 +26,7 @@ import type { Store } from '../store/store.js'
 import type { CopyContent } from './copy-content.js'
 import type { DirtyQueue } from './dirty-queue.js'
 import type { Namespace } from './namespace.js'
-import { lastCid, now, type StagingNode } from './node.js'
+import { lastCid, now, type StagingNode, type Timestamp } from './node.js'
 import { SharedFd } from './shared-fd.js'
 
 interface OpenContent {
@@ -34,10 +38,15 @@ interface OpenContent {
   container: number
   /** A working copy being made; writes wait for it. */
   copying: Promise<void> | undefined
+  /** How the working object was found last; undefined: every write comes through here. */
+  passthrough: Stamp | undefined
 }
 
 /** Sizes and times are stored at most this long after they changed. */
 const SAVE_MS = 200
+
+/** Whether the kernel may serve the file that `fd` is open on. */
+export type Attempt = (fd: number) => 'taken' | 'refused' | 'unsupported'
 
 export interface WorkingRange {
   range: FileRange
@@ -52,6 +61,7 @@ export class Contents {
   readonly #open = new Map<number, OpenContent>()
   readonly #unsaved = new Set<OpenContent>()
   #saveTimer: NodeJS.Timeout | undefined
+  #passthrough = true
 
   constructor(store: Store, names: Namespace, dirty: DirtyQueue, copy: CopyContent) {
     this.#store = store
@@ -83,11 +93,55 @@ export class Contents {
   close(ino: number, forWriting: boolean): boolean {
     const content = this.#open.get(ino)
     if (content === undefined) return false
+    this.learn(ino)
     if (forWriting) content.writers = Math.max(0, content.writers - 1)
     else content.readers = Math.max(0, content.readers - 1)
-    const last = forWriting && content.writers === 0
+    let last = forWriting && content.writers === 0
+    if (content.passthrough !== undefined) last = this.#leavePassthrough(content)
     this.#closeIfIdle(content)
     return last
+  }
+
+  /**
+   * Offers the working object of a file that was just opened to the kernel, if all its opens can be on it.
+   * @returns whether there is anything to offer; then `attempt` was made.
+   */
+  offer(ino: number, attempt: Attempt): boolean {
+    const content = this.#open.get(ino)
+    if (content === undefined || !this.#canPassThrough(content)) return false
+    const { fd } = this.#file(content)
+    const answer = attempt(fd)
+    if (answer === 'taken') content.passthrough ??= stampOf(fd)
+    if (answer === 'unsupported') this.#passthrough = false
+    return true
+  }
+
+  #canPassThrough({ node, readers, writers, copying, passthrough }: OpenContent): boolean {
+    if (passthrough !== undefined) return true
+    const first = writers === 1 && readers === 0
+    return this.#passthrough && first && node.object !== undefined && copying === undefined
+  }
+
+  /** Whether a file is passed through; if so, its node is brought up to date. */
+  learn(ino: number): boolean {
+    const content = this.#open.get(ino)
+    if (content?.passthrough === undefined) return false
+    const stamp = stampOf(this.#file(content).fd)
+    if (!sameStamp(stamp, content.passthrough)) this.#changed(content, stamp.sizeBytes, stamp.mtime)
+    content.passthrough = stamp
+    return true
+  }
+
+  /**
+   * After a close of a file that is passed through; returns whether it was the last. Times may be too coarse to show
+   * each change: whoever hashed the content meanwhile is told that it is another one in any case.
+   */
+  #leavePassthrough(content: OpenContent): boolean {
+    if (content.readers + content.writers > 0) return false
+    content.passthrough = undefined
+    content.node.generation++
+    this.#saveSoon(content)
+    return true
   }
 
   isOpen(ino: number): boolean {
@@ -97,7 +151,8 @@ export class Contents {
 
   isBeingWritten(ino: number): boolean {
     const content = this.#open.get(ino)
-    return content !== undefined && (content.writers > 0 || content.copying !== undefined)
+    if (content === undefined) return false
+    return content.writers > 0 || content.copying !== undefined || content.passthrough !== undefined
   }
 
   /** The part of `[offset, offset + length)` that the working object has; undefined when there is none. */
@@ -170,6 +225,7 @@ export class Contents {
 
   /** Bytes on disk before it resolves; names and attributes are the store's to flush. */
   async sync(ino: number): Promise<void> {
+    this.learn(ino)
     this.save(ino)
     if (this.#names.get(ino).object === undefined) return
     const content = this.#content(ino)
@@ -229,15 +285,20 @@ export class Contents {
   /** Working objects whose size the record does not know (the daemon died while they were written). */
   recover(node: StagingNode): void {
     if (node.object === undefined) return
-    const sizeBytes = fs.statSync(this.#store.objectPath(node.object), { throwIfNoEntry: false })?.size ?? 0
+    const stats = fs.statSync(this.#store.objectPath(node.object), { throwIfNoEntry: false, bigint: true })
+    const { sizeBytes, mtime } = stats === undefined ? { sizeBytes: 0, mtime: now() } : stampFrom(stats)
     if (sizeBytes === node.sizeBytes) return
     node.sizeBytes = sizeBytes
+    node.mtime = node.ctime = mtime
     this.#names.put(node)
   }
 
   #content(ino: number): OpenContent {
     const found = this.#open.get(ino)
-    if (found !== undefined) return found
+    if (found !== undefined) {
+      this.learn(ino)
+      return found
+    }
     const node = this.#names.hold(ino)
     const content: OpenContent = {
       node,
@@ -246,6 +307,7 @@ export class Contents {
       file: undefined,
       container: -1,
       copying: undefined,
+      passthrough: undefined,
     }
     if (node.type !== 'file') {
       this.#names.letGo(ino)
@@ -300,11 +362,16 @@ export class Contents {
     })
   }
 
-  #changed(content: OpenContent, sizeBytes: number): void {
+  #changed(content: OpenContent, sizeBytes: number, at = now()): void {
     const { node } = content
     node.sizeBytes = sizeBytes
-    node.mtime = node.ctime = now()
+    node.mtime = node.ctime = at
     node.generation++
+    if (content.passthrough !== undefined) content.passthrough = stampOf(this.#file(content).fd)
+    this.#saveSoon(content)
+  }
+
+  #saveSoon(content: OpenContent): void {
     this.#unsaved.add(content)
     this.#saveTimer ??= setTimeout(() => this.saveAll(), SAVE_MS)
   }
@@ -345,6 +412,26 @@ export class Contents {
     if (this.#unsaved.has(content)) return
     if (this.#open.delete(content.node.ino)) this.#names.letGo(content.node.ino)
   }
+}
+
+/** What tells whether a working object was written to. */
+interface Stamp {
+  sizeBytes: number
+  mtime: Timestamp
+}
+
+function stampOf(fd: number): Stamp {
+  return stampFrom(fs.fstatSync(fd, { bigint: true }))
+}
+
+function stampFrom({ size, mtimeNs }: fs.BigIntStats): Stamp {
+  const mtime = { seconds: Number(mtimeNs / 1_000_000_000n), nanoseconds: Number(mtimeNs % 1_000_000_000n) }
+  return { sizeBytes: Number(size), mtime }
+}
+
+function sameStamp(a: Stamp, b: Stamp): boolean {
+  const sameTime = a.mtime.seconds === b.mtime.seconds && a.mtime.nanoseconds === b.mtime.nanoseconds
+  return sameTime && a.sizeBytes === b.sizeBytes
 }
 
 /** fdatasync(2), on a thread of Node's pool. */

@@ -61,8 +61,10 @@ export class HashPool {
     return digests
   }
 
+  /** Pieces that wait or are being hashed fail. */
   async close(): Promise<void> {
     clearTimeout(this.#idleTimer)
+    for (const piece of this.#waiting.splice(0)) piece.reject(new Error('the hash workers have been stopped'))
     await Promise.all([...this.#threads].map(thread => thread.worker.terminate()))
   }
 

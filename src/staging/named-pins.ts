@@ -10,6 +10,7 @@ import { CID, isIdentity } from '../core/cid.js'
 import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { type DagBlocks, type DagProgress, type DagResult, fetchDag } from '../sources/fetch-dag.js'
+import { dagKey } from '../store/cid-key.js'
 import type { Store } from '../store/store.js'
 import { links } from '../unixfs/inspect.js'
 import type { Owner } from './namespace.js'
@@ -132,7 +133,12 @@ export class NamedPins {
       const inherited = target === undefined ? [] : [target.cid, ...target.old]
       if (target !== undefined) this.#drop(target)
       this.#records.remove(record)
-      this.#records.put({ ...record, name: Buffer.from(newName), ctime: now(), old: this.#inherit(record, inherited) })
+      this.#records.put({
+        ...record,
+        name: Buffer.from(newName),
+        ctime: now(),
+        old: this.#inherit(record, inherited),
+      })
     })
     if (target !== undefined) this.#forget(target.ino)
   }
@@ -150,7 +156,7 @@ export class NamedPins {
   /** What `record` has to keep pinned until it is complete itself. */
   #inherit(record: PinRecord, cids: Uint8Array[]): Uint8Array[] {
     if (record.pinned) return []
-    const inherited = cids.filter(cid => Buffer.compare(cid, record.cid) !== 0)
+    const inherited = cids.filter(cid => !sameDag(cid, record.cid))
     for (const cid of inherited) this.#hold(record.ino, cid)
     return [...record.old, ...inherited]
   }
@@ -167,6 +173,11 @@ export class NamedPins {
     return record && this.#describe(record)
   }
 
+  find(ino: number): NamedPin | undefined {
+    const record = this.#records.find(ino)
+    return record && this.#describe(record)
+  }
+
   /** @throws CidfsError `STALE` for an id that is not (any more) a pin. */
   get(ino: number): NamedPin {
     return this.#describe(this.#record(ino))
@@ -175,8 +186,7 @@ export class NamedPins {
   /** The pin that has made a store's pin of this owner. */
   ofOwner(owner: string): NamedPin | undefined {
     const ino = owner.startsWith(OWNER_PREFIX) ? Number(owner.slice(OWNER_PREFIX.length)) : Number.NaN
-    const record = Number.isSafeInteger(ino) ? this.#records.find(ino) : undefined
-    return record && this.#describe(record)
+    return Number.isSafeInteger(ino) ? this.find(ino) : undefined
   }
 
   /** Pins with ids above `after`, in the order in which they were made. */
@@ -314,6 +324,11 @@ export class NamedPins {
 
 function ownerOf(ino: number): string {
   return `${OWNER_PREFIX}${ino}`
+}
+
+/** Whether the store counts them as one: version 0 and 1 of a CID are. */
+function sameDag(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(dagKey(CID.decode(a)), dagKey(CID.decode(b))) === 0
 }
 
 /** Says the reason of the first, in the manner of a read that fails. */

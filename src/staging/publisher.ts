@@ -10,7 +10,7 @@
 import * as fs from 'node:fs'
 import { promisify } from 'node:util'
 import { CID, CODEC_RAW, cidFromSha256, cidOf } from '../core/cid.js'
-import { messageOf } from '../core/errors.js'
+import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { Leaf, Store } from '../store/store.js'
 import { buildDirectory } from '../unixfs/import-directory.js'
@@ -70,6 +70,8 @@ const nextTurn = promisify(setImmediate)
 
 export class Publisher {
   readonly #parts: PublisherParts
+  /** Working objects whose sync has failed. */
+  readonly #untrusted = new Set<number>()
   #running = 0
   #timer: NodeJS.Timeout | undefined
   #timerIsNow = false
@@ -230,7 +232,11 @@ export class Publisher {
     if (object === undefined) return void queue.putBack(job.ino)
     const file = new SharedFd(store.objectPath(object), 'r')
     try {
-      const [digests] = await Promise.all([this.#digestsOf(node, file.fd), datasync(file.fd)])
+      const synced = this.#sync(object, file.fd)
+      const [hashed] = await Promise.allSettled([this.#digestsOf(node, file.fd), synced]) // both use the descriptor
+      await synced
+      if (hashed.status === 'rejected') throw hashed.reason
+      const digests = hashed.value
       const published = await buildFile(digests, sizeBytes, (cid, bytes) => void store.put(cid, bytes))
       await store.flush()
       this.#commit([{ job, generation, published, leaves: leavesOf(digests, sizeBytes) }])
@@ -243,6 +249,22 @@ export class Publisher {
     const { sizeBytes } = node
     const begun = await this.#headStart.take(node)
     return begun ?? this.#parts.hashes.hashFile(fd, sizeBytes, CHUNK_BYTES)
+  }
+
+  /**
+   * The kernel reports a write that was lost once and then calls the file clean: an object whose sync has failed is
+   * not to be trusted again.
+   */
+  async #sync(object: number, fd: number): Promise<void> {
+    if (this.#untrusted.has(object)) {
+      throw new CidfsError('IO', 'the disk has lost a part of the file: write it anew, under another name')
+    }
+    try {
+      await datasync(fd)
+    } catch (err) {
+      this.#untrusted.add(object)
+      throw err
+    }
   }
 
   async #publishDirectory(job: Job): Promise<void> {

@@ -266,6 +266,7 @@ export class Staging {
   /** chmod, chown, utimens and truncate in one. */
   setAttributes(ino: number, changes: NodeChanges): MaybePromise<StagingNode> {
     const { sizeBytes, ...others } = changes
+    this.contents.learn(ino) // times that are set hold until the next write, not until the last one is noticed
     const resized = sizeBytes === undefined ? undefined : this.contents.truncate(ino, sizeBytes)
     return then(resized, () => {
       const node = this.names.get(ino)

@@ -40,7 +40,7 @@ t.test('--help names every command and every exit code', async t => {
 t.test('mount --help names every option', async t => {
   const { stdout } = await cidfs(['mount', '--help'])
   const options =
-    'state config gateway kubo peer listen offline isolated transport allow-other read-deadline settle log'
+    'state config gateway kubo peer listen offline isolated transport passthrough allow-other read-deadline settle log'
   for (const option of options.split(' ')) t.match(stdout, `--${option}`)
 })
 

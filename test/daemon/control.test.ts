@@ -32,6 +32,10 @@ async function serve(t: Test, actions: Partial<DaemonActions> = {}) {
     exportCar: () => {
       throw new Error('not expected')
     },
+    pins: unexpected,
+    addPin: unexpected,
+    removePin: unexpected,
+    prefetch: unexpected,
     unmount: unexpected,
     ...actions,
   }

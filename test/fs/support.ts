@@ -19,6 +19,7 @@ import { type BlockNetwork, BlockService } from '../../src/sources/block-service
 import type { FetchOptions } from '../../src/sources/worker-client.js'
 import type { Backend } from '../../src/staging/backend.js'
 import { contentCopier } from '../../src/staging/copy-content.js'
+import { NamedPins } from '../../src/staging/named-pins.js'
 import { Staging } from '../../src/staging/staging.js'
 import { Store } from '../../src/store/store.js'
 import { OWNER } from '../staging/support.js'
@@ -85,6 +86,7 @@ export class World {
     readonly network: TestNetwork,
     readonly blocks: BlockService,
     readonly staging: Staging,
+    readonly pins: NamedPins,
     readonly fs: CidFileSystem,
   ) {
     this.dag = new Dag(network)
@@ -99,11 +101,13 @@ export class World {
     const copyContent = contentCopier(store, blocks)
     const staging = new Staging(store, { owner: OWNER, settleMs: 0, copyContent, backend, resume })
     const controlFiles = { status: () => '{}\n' }
-    const fs = new CidFileSystem({ store, blocks, staging, controlFiles, resume })
-    const world = new World(dir, store, network, blocks, staging, fs)
+    const pins = new NamedPins(store, blocks)
+    const fs = new CidFileSystem({ store, blocks, staging, pins, controlFiles, resume })
+    const world = new World(dir, store, network, blocks, staging, pins, fs)
     atEnd(t, () => world.close(true))
     fs.start(world.#notifier)
     if (options.idle !== true) staging.start()
+    if (options.idle !== true) pins.start()
     return world
   }
 
@@ -116,7 +120,7 @@ export class World {
   async close(unmounted: boolean): Promise<void> {
     if (this.closed) return
     this.closed = true
-    await this.staging.stop()
+    await Promise.all([this.staging.stop(), this.pins.stop()])
     this.fs.stop(unmounted)
     await this.store.close()
   }

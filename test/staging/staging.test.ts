@@ -174,7 +174,10 @@ t.test('an open file outlives its name, and its bytes go with the last handle', 
   stage.staging.purge(ino)
   t.notOk(stage.objectExists(object!))
   t.equal(stage.staging.names.find(ino), undefined)
-  await until('the first object, copied into a pack, is gone', () => stage.store.unsealedObjects().length === 0)
+  await until(
+    'the first object, copied into a pack, is gone',
+    () => stage.store.unsealedObjects().length === 0,
+  )
   t.equal(descriptorsBelow(`${stage.dir}/objects`), 0)
 })
 

@@ -31,6 +31,8 @@ export interface MountOptions {
   env?: NodeJS.ProcessEnv
   uid?: number
   gid?: number
+  /** Called when the daemon has been spawned: it need not live to be ready. */
+  onSpawn?: (daemon: ChildProcess) => void
 }
 
 export class Mount {
@@ -56,6 +58,7 @@ export class Mount {
     if (options.uid !== undefined) await runOk('chown', ['-R', `${options.uid}:${options.gid}`, temp])
     const output = { text: '' }
     const daemon = spawnDaemon(dir, stateDir, runtimeDir, options, output)
+    options.onSpawn?.(daemon)
     const mount = new Mount(dir, stateDir, options, daemon, output, runtimeDir)
     atEnd(t, () => mount.stop())
     await mount.ready()

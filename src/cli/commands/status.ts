@@ -65,7 +65,7 @@ function describe(report: StatusReport): string[] {
     `  held     ${count(store.blocks, 'block')}, ${formatBytes(store.bytes)}, ${count(store.pins, 'pin')}; ${formatBytes(store.freeBytes)} free on disk`,
     `  staging  ${describeStaging(staging)}`,
     ...(report.sources.length === 0 ? ['  sources  none'] : report.sources.map(describeSource)),
-    `  kernel   ${count(fuse.requests, 'request')}, ${fuse.inFlight} in flight, ${count(fuse.errors, 'error')}`,
+    `  kernel   ${count(fuse.requests, 'request')}, ${fuse.inFlight} in flight, ${count(fuse.errors, 'error')}; passthrough ${fuse.passthrough}`,
     `  memory   ${formatBytes(memory.rssBytes)}`,
   ]
 }
