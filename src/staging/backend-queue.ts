@@ -71,7 +71,7 @@ export class BackendQueue {
 
   start(): void {
     this.#stopped = false
-    for (const { key, value } of this.#wishes.getRange({})) {
+    for (const { key, value } of this.#wishes.getRange({ start: inoKey(0) })) {
       if (!isDone(value)) this.#pending.set(keyIno(key), 0)
     }
     this.#schedule()
@@ -125,6 +125,14 @@ export class BackendQueue {
     const states = [...this.#pending.keys()].map(ino => this.state(ino))
     const failed = states.filter(state => state.tries > 0)
     return { pending: states.length, failed: failed.length, error: failed[0]?.error }
+  }
+
+  /** Entries whose last try has failed. */
+  *failing(): Generator<BackendState & { ino: number }> {
+    for (const ino of this.#pending.keys()) {
+      const state = this.state(ino)
+      if (state.tries > 0) yield { ino, ...state }
+    }
   }
 
   /** Stores or removes a wish together with what it needs. */

@@ -11,8 +11,9 @@
  * files a moment later, or by `save` (fsync, publishing): a transaction for each close would cost more than the
  * close. Until then the node is held in memory, and a crash finds the size in the working object.
  * Where the kernel reads and writes a working object by itself (passthrough), the object tells what has happened to
- * it: `learn`. Only a file that has a working object when its first open, a writer, comes is offered, because all
- * opens stay on that object until the last is closed; so it is not published before that either.
+ * it: `learn`. All opens stay on that object until the last is closed, so only a file that has one when its first
+ * open, a writer, comes is offered, and such an object is never sealed: published while somebody still reads it, the
+ * file gets a copy of it for an object, and the next writer goes on with the original (`#revive`).
  *
  * One request to the disk is at most one write of the kernel (1 MiB), so it is made synchronously.
  */
@@ -26,7 +27,7 @@ import type { Store } from '../store/store.js'
 import type { CopyContent } from './copy-content.js'
 import type { DirtyQueue } from './dirty-queue.js'
 import type { Namespace } from './namespace.js'
-import { lastCid, now, type StagingNode, type Timestamp } from './node.js'
+import { lastCid, now, type StagingNode, type Timestamp, withoutSuid } from './node.js'
 import { SharedFd } from './shared-fd.js'
 
 interface OpenContent {
@@ -80,9 +81,9 @@ export class Contents {
     const content = this.#content(ino)
     if (forWriting) content.writers++
     else content.readers++
-    if (!truncate) return
     try {
-      this.#truncateNow(content, 0)
+      if (forWriting) this.#revive(content)
+      if (truncate) this.#truncateNow(content, 0)
     } catch (err) {
       this.close(ino, forWriting)
       throw err
@@ -96,8 +97,8 @@ export class Contents {
     this.learn(ino)
     if (forWriting) content.writers = Math.max(0, content.writers - 1)
     else content.readers = Math.max(0, content.readers - 1)
-    let last = forWriting && content.writers === 0
-    if (content.passthrough !== undefined) last = this.#leavePassthrough(content)
+    const last = forWriting && content.writers === 0
+    if (content.passthrough !== undefined) this.#closedPassthrough(content, last)
     this.#closeIfIdle(content)
     return last
   }
@@ -109,7 +110,7 @@ export class Contents {
   offer(ino: number, attempt: Attempt): boolean {
     const content = this.#open.get(ino)
     if (content === undefined || !this.#canPassThrough(content)) return false
-    const { fd } = this.#file(content)
+    const { fd } = content.passthrough === undefined ? this.#file(content) : content.file!
     const answer = attempt(fd)
     if (answer === 'taken') content.passthrough ??= stampOf(fd)
     if (answer === 'unsupported') this.#passthrough = false
@@ -118,7 +119,7 @@ export class Contents {
 
   #canPassThrough({ node, readers, writers, copying, passthrough }: OpenContent): boolean {
     if (passthrough !== undefined) return true
-    const first = writers === 1 && readers === 0
+    const first = writers === 1 && readers === 0 && node.mode === withoutSuid(node.mode)
     return this.#passthrough && first && node.object !== undefined && copying === undefined
   }
 
@@ -126,22 +127,45 @@ export class Contents {
   learn(ino: number): boolean {
     const content = this.#open.get(ino)
     if (content?.passthrough === undefined) return false
+    if (content.node.object === undefined) return true
     const stamp = stampOf(this.#file(content).fd)
-    if (!sameStamp(stamp, content.passthrough)) this.#changed(content, stamp.sizeBytes, stamp.mtime)
+    if (!sameStamp(stamp, content.passthrough)) this.#written(content, stamp)
     content.passthrough = stamp
     return true
   }
 
+  /** The kernel leaves it to us to take the set-user-ID bit off, and does not say who wrote: it goes in any case. */
+  #written(content: OpenContent, stamp: Stamp): void {
+    content.node.mode = withoutSuid(content.node.mode)
+    this.#changed(content, stamp.sizeBytes, stamp.mtime)
+  }
+
+  /** Whether there are opens that the kernel serves from the working object. */
+  isPassedThrough(ino: number): boolean {
+    return this.#open.get(ino)?.passthrough !== undefined
+  }
+
   /**
-   * After a close of a file that is passed through; returns whether it was the last. Times may be too coarse to show
-   * each change: whoever hashed the content meanwhile is told that it is another one in any case.
+   * Times may be too coarse to show each change: whoever hashed the content while it was written is told that it
+   * has become another one in any case.
    */
-  #leavePassthrough(content: OpenContent): boolean {
-    if (content.readers + content.writers > 0) return false
+  #closedPassthrough(content: OpenContent, lastWriter: boolean): void {
+    if (lastWriter) {
+      content.node.generation++
+      this.#saveSoon(content)
+    }
+    if (content.readers + content.writers > 0) return
     content.passthrough = undefined
-    content.node.generation++
-    this.#saveSoon(content)
-    return true
+    if (content.node.object !== undefined) return
+    content.file?.release()
+    content.file = undefined
+    this.#store.dropObject(content.container)
+  }
+
+  /** The kernel's opens are on an object that was published as a copy: it is the working object again. */
+  #revive(content: OpenContent): void {
+    if (content.passthrough === undefined || content.node.object !== undefined) return
+    this.#adopt(content, content.container, content.node.sizeBytes)
   }
 
   isOpen(ino: number): boolean {
@@ -151,8 +175,7 @@ export class Contents {
 
   isBeingWritten(ino: number): boolean {
     const content = this.#open.get(ino)
-    if (content === undefined) return false
-    return content.writers > 0 || content.copying !== undefined || content.passthrough !== undefined
+    return content !== undefined && (content.writers > 0 || content.copying !== undefined)
   }
 
   /** The part of `[offset, offset + length)` that the working object has; undefined when there is none. */
@@ -196,6 +219,7 @@ export class Contents {
   }
 
   #truncateNow(content: OpenContent, sizeBytes: number): void {
+    this.#revive(content)
     if (content.node.object === undefined) this.#beginObject(content, 0)
     fs.ftruncateSync(this.#file(content).fd, sizeBytes)
     this.#changed(content, sizeBytes)
@@ -262,7 +286,8 @@ export class Contents {
   /** The content is elsewhere now: a reader that has the file open does not need the working object any more. */
   published(ino: number): void {
     const content = this.#open.get(ino)
-    if (content === undefined || content.node.object !== undefined) return
+    if (content === undefined || content.node.object !== undefined || content.passthrough !== undefined)
+      return
     content.file?.release()
     content.file = undefined
   }
@@ -323,6 +348,7 @@ export class Contents {
   /** Afterwards the node has a working object with all of its content. */
   #makeWritable(content: OpenContent): MaybePromise<void> {
     if (content.copying !== undefined) return content.copying
+    this.#revive(content)
     if (content.node.object !== undefined) return
     const source = lastCid(content.node)
     if (source === undefined || content.node.sizeBytes === 0) return this.#beginObject(content, 0)

@@ -5,7 +5,7 @@
  * turn comes a settle delay after its last close; a directory's when nothing below it is dirty any more, and
  * not before its own delay. Membership, tries and errors are in LMDB, changed in the transaction that changes
  * the node; delays and counts of dirty children are only in memory, rebuilt at start and after a transaction
- * that failed. What has no name (unlinked, still open) is dirty without being queued.
+ * that failed. What has no name (unlinked, still open), or a local one, is dirty without being queued.
  * Why: ten thousand files dropped into a folder are ten thousand files to hash and one directory to update,
  * and a crash in between loses neither.
  */
@@ -40,6 +40,7 @@ export class DirtyQueue {
   readonly #names: Namespace
   readonly #stored: Database<StoredJob, Buffer>
   readonly #settleMs: number
+  readonly #isLocal: (node: StagingNode) => boolean
   readonly #jobs = new Map<number, Job>()
   /** Jobs whose delay runs, oldest first: the delay is the same for all. */
   readonly #settling = new Map<number, Job>()
@@ -50,7 +51,14 @@ export class DirtyQueue {
   /** Called when something may have become ready. */
   onChange: () => void = () => {}
 
-  constructor(store: Store, names: Namespace, settleMs: number) {
+  /** @param isLocal whose nodes are dirty without being queued */
+  constructor(
+    store: Store,
+    names: Namespace,
+    settleMs: number,
+    isLocal: (node: StagingNode) => boolean = () => false,
+  ) {
+    this.#isLocal = isLocal
     this.#names = names
     this.#settleMs = settleMs
     this.#stored = store.env.openDB({ name: 'staging:queue', keyEncoding: 'binary' })
@@ -59,7 +67,7 @@ export class DirtyQueue {
 
   /** Takes up what an earlier run left. */
   load(): void {
-    for (const { key, value } of this.#stored.getRange({})) {
+    for (const { key, value } of this.#stored.getRange({ start: inoKey(0) })) {
       const node = this.#names.find(keyIno(key))
       if (node === undefined) this.#stored.removeSync(key)
       else Object.assign(this.#add(node), { tries: value.tries, error: value.error })
@@ -71,7 +79,7 @@ export class DirtyQueue {
   #reload(): void {
     const before = new Map(this.#jobs)
     for (const map of [this.#jobs, this.#settling, this.#unordered, this.#orphanCounts]) map.clear()
-    for (const { key, value } of this.#stored.getRange({})) {
+    for (const { key, value } of this.#stored.getRange({ start: inoKey(0) })) {
       const node = this.#names.find(keyIno(key))
       if (node === undefined) continue
       const { running = false, dueMs = Date.now() + this.#settleMs } = before.get(node.ino) ?? {}
@@ -88,7 +96,7 @@ export class DirtyQueue {
     if (node.dirty && this.#jobs.has(node.ino)) return
     node.dirty = true
     this.#names.put(node)
-    if (node.parent === 0) return
+    if (node.parent === 0 || this.#isLocal(node)) return
     this.#stored.putSync(inoKey(node.ino), { tries: 0 })
     this.#add(node)
     this.#markParent(node.parent)

@@ -2,9 +2,11 @@
  * Binary keys of the staging databases.
  *
  * Invariant: ids are 7 bytes, big-endian, so that LMDB's order of keys is the order of ids, and the entries of
- * one directory lie together.
+ * one directory lie together. A range over all keys names its start, `inoKey(0)`: without one, lmdb begins
+ * behind the binary keys that start with a zero.
  */
-const INO_BYTES = 7
+/** Of the key of a node. */
+export const INO_BYTES = 7
 
 export function inoKey(ino: number): Buffer {
   const key = Buffer.allocUnsafe(INO_BYTES)

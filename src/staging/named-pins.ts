@@ -12,6 +12,7 @@ import { logger } from '../core/log.js'
 import { type DagBlocks, type DagProgress, type DagResult, fetchDag } from '../sources/fetch-dag.js'
 import { dagKey } from '../store/cid-key.js'
 import type { Store } from '../store/store.js'
+import { completeness } from '../store/walk.js'
 import { links } from '../unixfs/inspect.js'
 import type { Owner } from './namespace.js'
 import { now, type Timestamp } from './node.js'
@@ -194,6 +195,14 @@ export class NamedPins {
     for (const record of this.#records.list(after)) yield this.#describe(record)
   }
 
+  /** Those that are not complete. */
+  *pending(): Generator<NamedPin> {
+    for (const ino of [...this.#due.keys()]) {
+      const pin = this.find(ino)
+      if (pin !== undefined) yield pin
+    }
+  }
+
   /** When a name was last made, changed or removed; undefined: never. */
   get changed(): Timestamp | undefined {
     return this.#records.changed
@@ -202,6 +211,16 @@ export class NamedPins {
   /** What failed is tried again now, whatever its back-off says. */
   retry(ino: number): void {
     if (this.#due.has(ino)) this.#queue(ino)
+  }
+
+  /** Blocks were lost: what was complete is looked through again, and what is missing is fetched. */
+  recheck(): void {
+    const complete = [...this.#records.list()].filter(({ pinned }) => pinned)
+    this.#store.transaction(() => {
+      for (const record of complete) this.#records.put({ ...record, pinned: false })
+    })
+    for (const { ino } of complete) this.#due.set(ino, 0)
+    this.#schedule()
   }
 
   #existing(name: Uint8Array): PinRecord {
@@ -297,11 +316,24 @@ export class NamedPins {
       const onProgress = ({ done, known }: DagProgress) => void Object.assign(run.progress, { done, known })
       const result = await fetchDag(this.#blocks, root, links, { signal, onProgress })
       if (result.missed > 0) throw incomplete(result)
+      await this.#confirm(ino, root, signal)
       await this.#store.flush()
       if (!signal.aborted) this.#complete(ino)
     } catch (err) {
       if (!signal.aborted) this.#failed(ino, messageOf(err))
     }
+  }
+
+  /**
+   * Garbage collection may have passed by while the way to a block that is held was not: such a block was not
+   * wanted then. From the second `#hold` on, one that runs keeps all of the DAG.
+   */
+  async #confirm(ino: number, root: CID, signal: AbortSignal): Promise<void> {
+    if (!signal.aborted) this.#hold(ino, root.bytes)
+    const found = await completeness(this.#store, root, links, { signal, stopAtFirstMissing: true })
+    if (found.held) return
+    const message = `block ${found.firstMissing} was collected while others were fetched`
+    throw new CidfsError('UNREACHABLE', message, { cid: `${found.firstMissing}` })
   }
 
   #complete(ino: number): void {
@@ -317,8 +349,13 @@ export class NamedPins {
     const record = this.#record(ino)
     const tries = record.tries + 1
     log('%s: try %d: %s', record.name, tries, error)
-    this.#store.transaction(() => this.#records.put({ ...record, tries, error }))
     this.#due.set(ino, Date.now() + Math.min(LAST_RETRY_MS, this.#firstRetryMs * 2 ** (tries - 1)))
+    try {
+      this.#store.transaction(() => this.#records.put({ ...record, tries, error }))
+    } catch (err) {
+      // a full disk: nobody is told why, and it is tried again all the same
+      log('%s: %s', record.name, messageOf(err))
+    }
   }
 }
 

@@ -132,7 +132,7 @@ export class Namespace {
   }
 
   orphans(): number[] {
-    return [...this.#orphans.getKeys({})].map(key => keyIno(key))
+    return [...this.#orphans.getKeys({ start: inoKey(0) })].map(key => keyIno(key))
   }
 
   /** The node called `name` in a directory. */
@@ -173,7 +173,13 @@ export class Namespace {
 
   /** Every node, for start-up checks and garbage collection. Lazy. */
   *all(): Generator<StagingNode> {
-    for (const { value } of this.#nodes.getRange({})) yield this.find(value.ino) ?? value
+    for (const { value } of this.#nodes.getRange({ start: inoKey(0) })) yield this.find(value.ino) ?? value
+  }
+
+  /** Up to `limit` nodes with ids above `after`, in their order: for long walks, beside which others write. */
+  page(after: number, limit: number): StagingNode[] {
+    const range = { start: inoKey(after + 1), limit }
+    return [...this.#nodes.getRange(range)].map(({ value }) => this.find(value.ino) ?? value)
   }
 
   /** @throws CidfsError `EXISTS`, `NOT_DIRECTORY`, `NAME_TOO_LONG`, `NOT_FOUND` when the directory is unlinked. */

@@ -64,3 +64,13 @@ export function currentCid(node: StagingNode): CID | undefined {
 export function lastCid(node: StagingNode): CID | undefined {
   return node.cid === undefined ? undefined : CID.decode(node.cid)
 }
+
+const S_ISUID = 0o4000
+const S_ISGID = 0o2000
+const S_IXGRP = 0o010
+
+/** Permission bits as the kernel leaves them after a write or a change of owner. */
+export function withoutSuid(mode: number): number {
+  const cleared = mode & ~S_ISUID
+  return (cleared & S_IXGRP) !== 0 ? cleared & ~S_ISGID : cleared
+}

@@ -21,6 +21,7 @@ import type { Contents } from './contents.js'
 import type { DirtyQueue, Job } from './dirty-queue.js'
 import type { HashPool } from './hash-pool.js'
 import { HeadStart } from './head-start.js'
+import type { LocalNames } from './local-names.js'
 import type { Namespace } from './namespace.js'
 import { lastCid, type StagingNode } from './node.js'
 import { SharedFd } from './shared-fd.js'
@@ -45,8 +46,10 @@ interface Candidate {
   job: Job
   generation: number
   published: Published
-  /** Leaves to be found in the working object from now on; empty when it is not needed any more. */
+  /** Leaves to be found in `copy` or the working object from now on; empty when it is not needed any more. */
   leaves: Leaf[]
+  /** What is to be sealed in place of a working object that is passed through. */
+  copy?: number | undefined
 }
 
 interface Batch {
@@ -61,6 +64,7 @@ export interface PublisherParts {
   contents: Contents
   queue: DirtyQueue
   hashes: HashPool
+  local: LocalNames
   /** Inside the transaction in which `node` got its new CID. */
   onPublished(node: StagingNode, previous: CID | undefined): void
 }
@@ -86,8 +90,9 @@ export class Publisher {
 
   /** The last writer of a file has closed it: work that can be done before its turn comes is begun. */
   closed(ino: number): void {
-    const node = this.#parts.names.find(ino)
-    const willBePublished = node?.type === 'file' && node.dirty && node.parent !== 0
+    const { names, local } = this.#parts
+    const node = names.find(ino)
+    const willBePublished = node?.type === 'file' && node.dirty && node.parent !== 0 && !local.covers(node)
     if (!this.#stopped && willBePublished && !isSmall(node)) this.#headStart.begin(node)
   }
 
@@ -227,22 +232,37 @@ export class Publisher {
   }
 
   async #publishLarge(job: Job, node: StagingNode): Promise<void> {
-    const { store, queue } = this.#parts
+    const { store, contents, queue } = this.#parts
     const { generation, object, sizeBytes } = node
     if (object === undefined) return void queue.putBack(job.ino)
-    const file = new SharedFd(store.objectPath(object), 'r')
+    const copy = contents.isPassedThrough(job.ino) ? await this.#copyOf(object) : undefined
+    const file = new SharedFd(store.objectPath(copy ?? object), 'r')
     try {
-      const synced = this.#sync(object, file.fd)
+      const synced = this.#sync(copy ?? object, file.fd)
       const [hashed] = await Promise.allSettled([this.#digestsOf(node, file.fd), synced]) // both use the descriptor
       await synced
       if (hashed.status === 'rejected') throw hashed.reason
       const digests = hashed.value
       const published = await buildFile(digests, sizeBytes, (cid, bytes) => void store.put(cid, bytes))
       await store.flush()
-      this.#commit([{ job, generation, published, leaves: leavesOf(digests, sizeBytes) }])
+      this.#commit([{ job, generation, published, leaves: leavesOf(digests, sizeBytes), copy }])
     } finally {
       file.release()
+      if (copy !== undefined && !store.containers.get(copy)?.sealed) store.dropObject(copy)
     }
+  }
+
+  /** The kernel has readers on a working object, and will have the next writer on it too: it cannot be sealed. */
+  async #copyOf(object: number): Promise<number> {
+    const { store } = this.#parts
+    const { container, path } = store.createObject()
+    try {
+      await fs.promises.copyFile(store.objectPath(object), path, fs.constants.COPYFILE_FICLONE)
+    } catch (err) {
+      store.dropObject(container)
+      throw err
+    }
+    return container
   }
 
   async #digestsOf(node: StagingNode, fd: number): Promise<Uint8Array> {
@@ -279,16 +299,17 @@ export class Publisher {
 
   /** Names with the CIDs of what they lead to; undefined when something has become dirty again. */
   async #entriesOf(ino: number): Promise<{ name: Uint8Array; cid: CID; tsize: number }[] | undefined> {
-    const { names } = this.#parts
+    const { names, local } = this.#parts
     const entries: { name: Uint8Array; cid: CID; tsize: number }[] = []
     for (let cookie = 0, more = true; more; ) {
       const until = performance.now() + SLICE_MS
       more = false
       for (const item of names.entries(ino, cookie)) {
         const child = names.get(item.ino)
+        cookie = item.ino
+        if (local.covers(child)) continue
         if (child.dirty || child.cid === undefined) return undefined
         entries.push({ name: item.name, cid: CID.decode(child.cid), tsize: child.tsize ?? 0 })
-        cookie = item.ino
         if ((more = performance.now() > until)) break
       }
       if (more) await nextTurn()
@@ -307,17 +328,22 @@ export class Publisher {
     if (unneeded.length > 0) void this.#dropLater(unneeded)
   }
 
-  #commitOne({ job, generation, published, leaves }: Candidate, unneeded: number[]): void {
-    const { store, names, contents, queue, onPublished } = this.#parts
+  #commitOne({ job, generation, published, leaves, copy }: Candidate, unneeded: number[]): void {
+    const { store, names, contents, queue, local, onPublished } = this.#parts
     const node = names.find(job.ino)
     job.running = false
-    if (node === undefined || node.parent === 0) return void queue.clean(job.ino)
+    if (node === undefined || node.parent === 0 || local.covers(node)) return void queue.clean(job.ino)
     if (contents.isBeingWritten(job.ino)) return void queue.suspend(job.ino)
     if (node.generation !== generation) return void queue.putBack(job.ino)
     const previous = lastCid(node)
+    const passedThrough = contents.isPassedThrough(job.ino)
     if (node.object !== undefined) {
-      if (leaves.every(leaf => store.has(leaf.cid))) unneeded.push(node.object)
-      else store.sealObject(node.object, leaves)
+      if (!leaves.every(leaf => store.has(leaf.cid))) {
+        if (passedThrough && copy === undefined) return void queue.putBack(job.ino)
+        store.sealObject(copy ?? node.object, leaves)
+      }
+      const sealed = store.containers.get(node.object)?.sealed
+      if (!sealed && !passedThrough) unneeded.push(node.object)
       delete node.object
     }
     Object.assign(node, { cid: published.cid.bytes, tsize: published.tsize, dirty: false })

@@ -17,6 +17,7 @@ import { Contents } from './contents.js'
 import type { CopyContent } from './copy-content.js'
 import { DirtyQueue } from './dirty-queue.js'
 import { HashPool } from './hash-pool.js'
+import { LocalNames } from './local-names.js'
 import { Namespace, type Owner } from './namespace.js'
 import { currentCid, lastCid, now, STAGING_ROOT_INO, type StagingNode, type Timestamp } from './node.js'
 import { Publisher } from './publisher.js'
@@ -30,9 +31,11 @@ export interface StagingOptions {
   resume?: boolean
   backend?: Backend | undefined
   copyContent: CopyContent
+  /** Names, as globs, that are not published; a list of our own when absent. */
+  localNames?: readonly string[]
 }
 
-export type PublicationState = 'writing' | 'queued' | 'publishing' | 'pinned' | 'failed'
+export type PublicationState = 'writing' | 'queued' | 'publishing' | 'pinned' | 'failed' | 'local'
 
 export interface Publication {
   state: PublicationState
@@ -50,20 +53,29 @@ export interface NodeChanges {
   sizeBytes?: number
 }
 
+/** Nodes looked at together. */
+const PAGE = 256
+
 export class Staging {
   readonly names: Namespace
   readonly contents: Contents
   readonly queue: DirtyQueue
+  readonly local: LocalNames
   readonly backend: BackendQueue | undefined
+  /** CIDs made since the start; those of symlinks count as of files. */
+  readonly published = { files: 0, directories: 0 }
   readonly #store: Store
   readonly #hashes = new HashPool()
   readonly #publisher: Publisher
   #rootCid: { generation: number; cid: CID } | undefined
+  #stopped = true
 
   constructor(store: Store, options: StagingOptions) {
     this.#store = store
     this.names = new Namespace(store, options.owner)
-    this.queue = new DirtyQueue(store, this.names, options.settleMs)
+    this.local = new LocalNames(store, options.localNames)
+    const isLocal = (node: StagingNode): boolean => this.local.covers(node)
+    this.queue = new DirtyQueue(store, this.names, options.settleMs, isLocal)
     this.contents = new Contents(store, this.names, this.queue, options.copyContent)
     this.backend = options.backend && new BackendQueue(store, options.backend)
     this.#publisher = new Publisher({
@@ -72,6 +84,7 @@ export class Staging {
       contents: this.contents,
       queue: this.queue,
       hashes: this.#hashes,
+      local: this.local,
       onPublished: (node, previous) => this.#pinPublished(node, previous),
     })
     // its generation, which tells whether the CID of the root still holds, is only in memory
@@ -83,8 +96,10 @@ export class Staging {
   #recover(resume: boolean): void {
     if (!resume) for (const ino of this.names.orphans()) this.purge(ino)
     this.queue.load()
+    this.#applyLocalNames()
     const used = new Set<number>()
-    for (const ino of [...this.names.orphans(), ...[...this.queue.jobs()].map(job => job.ino)]) {
+    const queued = [...this.queue.jobs()].map(job => job.ino)
+    for (const ino of [...this.names.orphans(), ...this.local.inos(), ...queued]) {
       const node = this.names.get(ino)
       this.contents.recover(node)
       if (node.object !== undefined) used.add(node.object)
@@ -92,12 +107,51 @@ export class Staging {
     for (const object of this.#store.unsealedObjects()) if (!used.has(object)) this.#store.dropObject(object)
   }
 
+  /** The list of local names is another one than at the last start: files change sides. */
+  #applyLocalNames(): void {
+    if (!this.local.isNewList) return
+    const concerned = [...this.names.all()].filter(
+      node => this.local.covers(node) !== this.local.has(node.ino),
+    )
+    this.names.transaction(() => {
+      for (const node of concerned) {
+        this.#follow(node, node.parent, !this.local.covers(node))
+        this.queue.markDirectory(node.parent)
+      }
+      this.local.saveList()
+    })
+  }
+
   start(): void {
+    this.#stopped = false
     this.#publisher.start()
     this.backend?.start()
   }
 
+  /** Nothing is being published while `work` runs, and what it took away is not remembered afterwards. */
+  async withoutPublishing<T>(work: () => Promise<T>): Promise<T> {
+    await this.#publisher.stop()
+    try {
+      return await work()
+    } finally {
+      this.#rootCid = undefined
+      if (!this.#stopped) this.#publisher.start()
+    }
+  }
+
+  /** Of every node, those included that are open without a name, and contents that are to be replaced. Lazy. */
+  *publishedCids(): Generator<CID> {
+    let page = this.names.page(0, PAGE)
+    for (; page.length > 0; page = this.names.page(page.at(-1)!.ino, PAGE)) {
+      for (const node of page) {
+        const cid = lastCid(node)
+        if (cid !== undefined) yield cid
+      }
+    }
+  }
+
   async stop(): Promise<void> {
+    this.#stopped = true
     await Promise.all([this.#publisher.stop(), this.backend?.stop()])
     this.contents.saveAll()
     await this.#hashes.close()
@@ -123,6 +177,7 @@ export class Staging {
   #create(make: () => StagingNode): StagingNode {
     return this.names.transaction(() => {
       const node = make()
+      if (this.local.covers(node)) this.local.record(node.ino, true)
       this.queue.mark(node)
       this.queue.settle(node.ino)
       return node
@@ -146,11 +201,13 @@ export class Staging {
 
   #remove(node: StagingNode): void {
     const { parent } = node
+    const wasLocal = this.local.covers(node)
     this.names.transaction(() => {
-      this.#leaveRoot(node)
+      if (this.#isTop(node)) this.#unpin(node)
+      if (wasLocal) this.local.record(node.ino, false)
       this.names.unlink(node)
       this.queue.clean(node.ino)
-      this.queue.markDirectory(parent)
+      if (!wasLocal) this.queue.markDirectory(parent)
     })
   }
 
@@ -181,9 +238,9 @@ export class Staging {
         this.#inheritPin(node, target, newParent)
         this.#remove(target)
       }
+      if (!this.local.covers(node)) this.queue.markDirectory(parent)
       this.#move(node, () => this.names.rename(node, newParent, newName, undefined))
-      this.queue.markDirectory(parent)
-      this.queue.markDirectory(newParent)
+      if (!this.local.covers(node)) this.queue.markDirectory(newParent)
     })
   }
 
@@ -219,20 +276,41 @@ export class Staging {
     }
   }
 
-  /** Pins follow a node that comes to the root or leaves it. */
   #move(node: StagingNode, rename: () => void): void {
-    const wasTop = node.parent === STAGING_ROOT_INO
+    const { parent } = node
+    const wasLocal = this.local.covers(node)
     rename()
-    const isTop = node.parent === STAGING_ROOT_INO
-    this.queue.moved(node)
-    if (wasTop && !isTop) this.#unpin(node)
+    this.#follow(node, parent, wasLocal)
+  }
+
+  /** Queue and pins follow a node that comes to the root or leaves it, and one whose name becomes local or was. */
+  #follow(node: StagingNode, oldParent: number, wasLocal: boolean): void {
+    const isLocal = this.local.covers(node)
+    if (wasLocal !== isLocal) this.local.record(node.ino, isLocal)
+    if (isLocal) this.queue.clean(node.ino)
+    else if (wasLocal) this.#enqueue(node)
+    else this.queue.moved(node)
+    const isTop = this.#isTop(node)
+    if (oldParent === STAGING_ROOT_INO && !wasLocal && !isTop) this.#unpin(node)
     const cid = currentCid(node)
     if (isTop && cid !== undefined) this.#pin(node, cid)
   }
 
+  /** What was dirty without being queued. */
+  #enqueue(node: StagingNode): void {
+    if (!node.dirty) return
+    this.queue.mark(node)
+    if (!this.contents.isBeingWritten(node.ino)) this.queue.settle(node.ino)
+  }
+
+  /** The entries of the root are what is pinned, but for local ones. */
+  #isTop(node: StagingNode): boolean {
+    return node.parent === STAGING_ROOT_INO && !this.local.covers(node)
+  }
+
   /** What a rename replaces stays pinned until the new content is. */
   #inheritPin(node: StagingNode, replaced: StagingNode, parent: number): void {
-    if (parent !== STAGING_ROOT_INO) return
+    if (parent !== STAGING_ROOT_INO || this.local.covers(replaced)) return
     this.backend?.replace(replaced.ino, node.ino, Buffer.from(replaced.name).toString())
     const cid = lastCid(replaced)
     if (cid === undefined || node.cid !== undefined) return
@@ -241,13 +319,10 @@ export class Staging {
     this.#store.pins.add(cid, ownerOf(node))
   }
 
-  #leaveRoot(node: StagingNode): void {
-    if (node.parent === STAGING_ROOT_INO) this.#unpin(node)
-  }
-
   #pinPublished(node: StagingNode, previous: CID | undefined): void {
+    this.published[node.type === 'directory' ? 'directories' : 'files']++
     const cid = currentCid(node)
-    if (node.parent !== STAGING_ROOT_INO || cid === undefined) return
+    if (!this.#isTop(node) || cid === undefined) return
     this.#pin(node, cid)
     if (previous !== undefined && !previous.equals(cid)) this.#store.pins.remove(previous, ownerOf(node))
   }
@@ -297,6 +372,7 @@ export class Staging {
   }
 
   publicationOf(node: StagingNode): Publication {
+    if (this.local.covers(node)) return publication('local')
     if (node.type === 'file' && this.contents.isBeingWritten(node.ino)) return publication('writing')
     const job = this.queue.get(node.ino)
     if (job === undefined) return this.#handedOver(node)
@@ -314,14 +390,20 @@ export class Staging {
     return publication(handed.tries > 0 ? 'failed' : 'publishing', handed.tries, handed.error)
   }
 
-  /** The CID of what a node holds now; undefined until it is published. That of the root is made on demand. */
+  /** The CID of what a node other than the root holds now; undefined until it is published. */
+  publishedCid(node: StagingNode): CID | undefined {
+    return this.local.covers(node) ? undefined : currentCid(node)
+  }
+
+  /** As `publishedCid`, of any. That of the root is made on demand. */
   async cidOf(ino: number): Promise<CID | undefined> {
-    if (ino !== STAGING_ROOT_INO) return currentCid(this.names.get(ino))
+    if (ino !== STAGING_ROOT_INO) return this.publishedCid(this.names.get(ino))
     const { generation } = this.names.get(ino)
     if (this.#rootCid?.generation === generation) return this.#rootCid.cid
     const entries = []
     for (const item of this.names.entries(ino)) {
       const child = this.names.get(item.ino)
+      if (this.local.covers(child)) continue
       const cid = currentCid(child)
       if (cid === undefined) return undefined
       entries.push({ name: item.name, cid, tsize: child.tsize ?? 0 })

@@ -140,7 +140,7 @@ async function countFiles(staging: Staging, inos: number[]): Promise<number> {
     }
     const node = staging.names.find(ino)
     if (node?.type === 'directory') for (const item of staging.names.entries(ino)) stack.push(item.ino)
-    else if (node !== undefined) files++
+    else if (node !== undefined && !staging.local.covers(node)) files++
   }
   return files
 }

@@ -6,10 +6,9 @@
  * Value (16 bytes, little-endian): container u32, offset u48, two bytes reserved, length u32.
  */
 import type { Location } from '../core/blocks.js'
-import type { BinaryDatabase, Environment } from './environment.js'
+import { type BinaryDatabase, type Environment, FIRST_KEY, keyBehind } from './environment.js'
 
 const VALUE_BYTES = 16
-const FIRST_KEY = Uint8Array.of(0)
 
 export class BlockIndex {
   readonly #db: BinaryDatabase
@@ -43,9 +42,7 @@ export class BlockIndex {
 
   /** Up to `limit` entries behind the key `after` (undefined: from the start), in the order of keys. */
   page(after: Uint8Array | undefined, limit: number): IndexEntry[] {
-    // without a start, lmdb begins at a key of its own choice
-    const range =
-      after === undefined ? { start: FIRST_KEY, limit } : { start: after, exclusiveStart: true, limit }
+    const range = { start: after === undefined ? FIRST_KEY : keyBehind(after), limit }
     const entries: IndexEntry[] = []
     for (const { key, value } of this.#db.getRange(range)) {
       entries.push({ multihash: Uint8Array.from(key), location: decodeLocation(value) })

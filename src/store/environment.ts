@@ -160,6 +160,19 @@ function openRoot(path: string): RootDatabase {
   }
 }
 
+/**
+ * The least key behind `key` in a database of bytes, to go on from there. (lmdb's `exclusiveStart` is not in
+ * every version; and where no start is given, some begin at the key 05.)
+ */
+export function keyBehind(key: Uint8Array): Uint8Array {
+  const next = new Uint8Array(key.length + 1)
+  next.set(key)
+  return next
+}
+
+/** The least key of a database of bytes. */
+export const FIRST_KEY = Uint8Array.of(0)
+
 /** lmdb would keep the transaction open until the promise settles, over other people's writes. */
 function refusePromise<T>(result: T): T {
   if (result instanceof Promise) throw new CidfsError('INVALID', 'a transaction cannot be asynchronous')

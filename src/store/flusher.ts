@@ -8,9 +8,9 @@
  * Why it also runs by itself: what LMDB wrote since the last sync cannot be reused, and recovery hashes it.
  */
 import * as fs from 'node:fs'
-import { open } from 'node:fs/promises'
+import { open, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { CidfsError, messageOf } from '../core/errors.js'
+import { CidfsError, codeOf, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { Container, Containers } from './containers.js'
 import type { Environment } from './environment.js'
@@ -27,6 +27,10 @@ export class Flusher {
   readonly #env: Environment
   readonly #containers: Containers
   readonly #intervalMs: number
+  /** Files that the index has forgotten, and the one on disk perhaps not yet. */
+  readonly #doomed = new Set<string>()
+  /** Nobody who waits for a flush waits for it: to remove 256 MiB takes a third of a second. */
+  #unlinking: Promise<void> = Promise.resolve()
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
@@ -48,6 +52,15 @@ export class Flusher {
   noteBytes(count: number): void {
     this.#bytes += count
     if (this.#bytes >= FLUSH_BYTES) this.#flushInBackground()
+  }
+
+  /**
+   * Removes a file soon after the next flush, when the index on disk does not refer to it any more: after a power failure
+   * it would be missing. For use in the transaction that forgets it.
+   */
+  unlinkLater(path: string): void {
+    this.#doomed.add(path)
+    this.#env.onRollback(() => this.#doomed.delete(path))
   }
 
   #onCommit(): void {
@@ -81,7 +94,11 @@ export class Flusher {
   async close(): Promise<void> {
     this.#closed = true
     this.#disarm()
-    await this.flush()
+    try {
+      await this.flush()
+    } finally {
+      await this.#unlinking
+    }
   }
 
   async #begin(): Promise<void> {
@@ -95,14 +112,36 @@ export class Flusher {
     this.#disarm()
     this.#resetCounts()
     if (this.#failed !== undefined) throw this.#failed
+    const doomed = [...this.#doomed]
     const state = this.#env.capture()
-    const synced = await this.#watch(this.#syncContainers())
-    if (state !== undefined) await this.#watch(this.#env.persist(state))
+    const synced = await this.#unlinkIfFull(doomed, async () => {
+      const containers = await this.#watch(this.#syncContainers())
+      if (state !== undefined) await this.#watch(this.#env.persist(state))
+      return containers
+    })
+    this.#unlinking = this.#unlinking.then(() => this.#unlink(doomed))
     if (synced.length === 0) return
     const armed = this.#timer !== undefined
     this.#env.transaction(() => this.#record(synced))
     // saves a later recovery some hashing, and is not worth a flush of its own
     if (!armed) this.#disarm()
+  }
+
+  /** On a full disk, space is worth more than what a power failure might then lose. */
+  async #unlinkIfFull<T>(doomed: string[], work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (err) {
+      if (codeOf(err) === 'NO_SPACE') await this.#unlink(doomed)
+      throw err
+    }
+  }
+
+  async #unlink(doomed: string[]): Promise<void> {
+    for (const path of doomed) {
+      if (!this.#doomed.delete(path)) continue
+      await rm(path, { force: true }).catch(err => log('%s stays: %s', path, messageOf(err)))
+    }
   }
 
   /** Remembers a sync that failed. */

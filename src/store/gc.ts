@@ -251,6 +251,11 @@ async function tidy(store: Store, { links, signal }: GcOptions): Promise<void> {
     if (after === undefined) break
     if (pacer.due) await pacer.pause()
   }
+  await forgetPartialRoots(store, links, signal)
+}
+
+/** Roots that are not whole any more are not listed as held. @throws CidfsError `INTERRUPTED`. */
+export async function forgetPartialRoots(store: Store, links: Links, signal?: AbortSignal): Promise<void> {
   for (const { cid, held, pinned } of store.roots.list()) {
     if (!held || pinned) continue
     const found = await completeness(store, cid, links, { signal, stopAtFirstMissing: true })

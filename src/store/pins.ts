@@ -11,7 +11,7 @@ import type { RangeOptions } from 'lmdb'
 import { CID } from '../core/cid.js'
 import { CidfsError } from '../core/errors.js'
 import { dagKey } from './cid-key.js'
-import type { BinaryDatabase, Environment } from './environment.js'
+import { type BinaryDatabase, type Environment, FIRST_KEY, keyBehind } from './environment.js'
 import type { Roots } from './roots.js'
 
 const MAX_OWNER_BYTES = 1024
@@ -91,10 +91,10 @@ export class Pins {
 
   /** In pages, since a cursor may not stay open while the caller waits for something. */
   *#all(): Generator<Entry> {
-    let page: Entry[] = this.#page({ start: Uint8Array.of(0), limit: PAGE })
-    while (page.length > 0) {
+    let page: Entry[] = this.#page({ start: FIRST_KEY, limit: PAGE })
+    for (let last = page.at(-1); last !== undefined; last = page.at(-1)) {
       yield* page
-      page = this.#page({ start: page.at(-1)?.key, exclusiveStart: true, limit: PAGE })
+      page = this.#page({ start: keyBehind(last.key), limit: PAGE })
     }
   }
 

@@ -59,9 +59,9 @@ export class Roots {
   *list(after = 0): Generator<Root & { pinned: boolean; held: boolean }> {
     let seq = after
     for (;;) {
-      const page = [
-        ...this.#byNumber.getRange({ start: encodeNumber(seq), exclusiveStart: true, limit: PAGE }),
-      ].map(({ key, value }) => ({ seq: decodeNumber(key), value }))
+      const page = [...this.#byNumber.getRange({ start: encodeNumber(seq + 1), limit: PAGE })].map(
+        ({ key, value }) => ({ seq: decodeNumber(key), value }),
+      )
       for (const { seq, value } of page) {
         const flags = value[0] as number
         if (flags === 0) continue

@@ -274,15 +274,17 @@ export class Store implements BlockWriter {
   }
 
   /**
-   * Removes an object that was not sealed, and its file. A sealed one is left to garbage collection, since
-   * other DAGs may have blocks in it.
+   * Removes an object that was not sealed; its file goes with the next flush. A sealed one is left to garbage
+   * collection, since other DAGs may have blocks in it.
    * @throws CidfsError `INVALID`.
    */
   dropObject(container: number): void {
     const object = this.#object(container)
     if (object.sealed) throw new CidfsError('INVALID', `object ${container} is sealed`)
-    this.removeContainer(object)
-    this.unlinkContainer(object)
+    this.transaction(() => {
+      this.removeContainer(object)
+      this.#flusher.unlinkLater(this.containers.path(object))
+    })
   }
 
   /** Where the file of an object lies. @throws CidfsError `INVALID` when it is no object. */

@@ -210,15 +210,14 @@ t.test('a sealed object is durable with the flush behind it', async t => {
   t.ok(isHeld(after, leaf))
 })
 
-t.test('thousands of commits cost no sync each, and the index stays small', async t => {
-  const store = await openStore(t, { flushIntervalMs: 20 })
+t.test('thousands of commits cost no sync each, and what a flush frees is used again', async t => {
+  const store = await openStore(t)
   const start = performance.now()
   for (let i = 0; i < 20_000; i++) {
     const { cid, bytes } = rawBlock(i)
     store.put(cid, bytes)
-    if (i % 100 === 0) await new Promise(resolve => setImmediate(resolve))
+    if (i % 500 === 499) await store.flush()
   }
-  await store.flush()
   t.ok(performance.now() - start < 20_000)
   t.ok(store.usage().indexBytes < 128 * 1024 * 1024, `${store.usage().indexBytes} bytes of index`)
 })

@@ -101,23 +101,49 @@ t.test('what is pinned or put again while it runs stays', async t => {
   const store = await openStore(t, SMALL_PACKS)
   const late = putTree(store, 'late', 40, 1000)
   const again = putTree(store, 'again', 40, 1000)
-  const marker = putTree(store, 'marker', 3000, 10)
-  store.pins.add(marker.root, 'me')
+  const marker = putTree(store, 'marker', 30, 10)
   const fresh = rawBlock('fresh', 1000)
-  let running = true
-  const collecting = gc(store, { links }).finally(() => {
-    running = false
-  })
-  await new Promise(resolve => setImmediate(resolve))
-  t.ok(running)
-  store.pins.add(late.root, 'me')
-  store.putMany(again.blocks)
-  store.put(fresh.cid, fresh.bytes)
-  await t.rejects(gc(store, { links }), { code: 'BUSY' })
-  await collecting
+  store.pins.add(marker.root, 'me')
+  let calls = 0
+  // in the middle of the mark
+  const meddling: typeof links = (cid, bytes) => {
+    if (++calls === 1) {
+      store.pins.add(late.root, 'me')
+      store.putMany(again.blocks)
+      store.put(fresh.cid, fresh.bytes)
+    }
+    return links(cid, bytes)
+  }
+  await gc(store, { links: meddling })
+  t.ok(calls > 1)
   t.equal(held(store, late.blocks), 41)
   t.equal(held(store, again.blocks), 41)
   t.equal(held(store, [fresh]), 1)
+})
+
+t.test('what is pinned or put again while packs are rewritten stays', async t => {
+  const store = await openStore(t, SMALL_PACKS)
+  const blocks = Array.from({ length: 200 }, (_, i) => rawBlock(i, 1000))
+  store.putMany(blocks)
+  for (const { cid } of blocks.filter((_, i) => i % 10 === 0)) store.pins.add(cid, 'me')
+  const collecting = gc(store, { links })
+  const wanted = blocks.filter((_, i) => i % 10 < 2)
+  for (let running = true; running; ) {
+    for (const { cid, bytes } of wanted) store.put(cid, bytes)
+    running = await Promise.race([
+      collecting.then(() => false),
+      new Promise<boolean>(r => setImmediate(() => r(true))),
+    ])
+  }
+  t.equal(held(store, wanted), 40)
+})
+
+t.test('one run at a time', async t => {
+  const store = await openStore(t, SMALL_PACKS)
+  const first = gc(store, { links })
+  await t.rejects(gc(store, { links }), { code: 'BUSY' })
+  await first
+  await gc(store, { links })
 })
 
 t.test('it stops when enough is freed', async t => {
