@@ -9,6 +9,9 @@ import type { Setting } from './setting.js'
 /** So that nothing is published while something is measured; and the files are removed at once. */
 const NEVER = ['--settle', '1h']
 
+/** The same daemon where the kernel does not write to the disk by itself. */
+const ORDINARY = 'passthrough off'
+
 /** `/mfs` of Kubo takes so much only: a rate is a rate. */
 const MFS_PART = 4
 
@@ -16,9 +19,11 @@ export async function writes(setting: Setting, requestBytes: number, fsync: bool
   const { bigBytes: sizeBytes } = setting.sizes
   const scope = setting.newScope()
   const mount = await setting.cidfs.start(scope, { args: NEVER })
+  const ordinary = await setting.cidfs.start(scope, { args: [...NEVER, '--passthrough', 'off'] })
   const write = (dir: string, bytes = sizeBytes) => writer(join(dir, 'written'), bytes, requestBytes, fsync)
   const contenders: Contender[] = [
     { name: 'cidfs', ...write(mount.path('staging')), pids: () => [mount.pid] },
+    { name: ORDINARY, ...write(ordinary.path('staging')), pids: () => [ordinary.pid] },
     { name: 'raw', ...write(setting.dir) },
   ]
   if (setting.withKubo) {
@@ -32,7 +37,10 @@ export async function writes(setting: Setting, requestBytes: number, fsync: bool
   const name = `write-${size.replace(' ', '-')}${fsync ? '-fsync' : ''}`
   return {
     name,
-    outputs: [{ key: 'seconds', title, unit: 'rate', sizeBytes }],
+    outputs: [
+      { key: 'seconds', title, unit: 'rate', sizeBytes },
+      { key: 'seconds', title: `${title}, ${ORDINARY}`, unit: 'rate', sizeBytes, ours: ORDINARY },
+    ],
     contenders,
     end: () => scope.end(),
   }

@@ -11,6 +11,10 @@ import { CidfsError, messageOf } from '../core/errors.js'
 import {
   ERROR_TRAILER,
   type FetchProgress,
+  type FsckProgress,
+  type FsckReport,
+  type GcProgress,
+  type GcReport,
   type ImportProgress,
   type ImportResult,
   type Line,
@@ -81,6 +85,14 @@ export class ControlClient {
 
   prefetch(cid: string, onProgress: (p: FetchProgress) => void): Promise<PrefetchResult> {
     return this.lines('/prefetch', { body: { cid } }, onProgress)
+  }
+
+  fsck(options: { repair: boolean }, onProgress: (p: FsckProgress) => void): Promise<FsckReport> {
+    return this.lines('/fsck', { body: options }, onProgress)
+  }
+
+  gc(onProgress: (p: GcProgress) => void): Promise<GcReport> {
+    return this.lines('/gc', {}, onProgress)
   }
 
   unmount(options: { lazy: boolean }): Promise<UnmountResult> {

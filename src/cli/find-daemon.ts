@@ -57,6 +57,16 @@ export async function requireDaemon(state: string | undefined): Promise<DaemonRe
   throw new CidfsError('NOT_RUNNING', message, { path: found.stateDir })
 }
 
+/**
+ * The daemon whose mount contains `dir`; without it as `daemonOrState`.
+ * @throws CidfsError `NOT_RUNNING`, `INVALID` when both are named or several run.
+ */
+export async function daemonOf(dir: string | undefined, state: string | undefined): Promise<DaemonOrState> {
+  if (dir === undefined) return daemonOrState(state)
+  if (state !== undefined) throw new CidfsError('INVALID', 'name a directory or --state, not both')
+  return { daemon: (await daemonOfPaths([dir])).daemon }
+}
+
 /** A running daemon, or the state directory to open when none runs. */
 export type DaemonOrState = { daemon: DaemonRecord } | { stateDir: string }
 

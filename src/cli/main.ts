@@ -8,6 +8,8 @@ import { Command, CommanderError } from 'commander'
 import { VERSION } from '../daemon/version.js'
 import { cidCommand } from './commands/cid.js'
 import { exportCommand } from './commands/export.js'
+import { fsckCommand } from './commands/fsck.js'
+import { gcCommand } from './commands/gc.js'
 import { importCommand } from './commands/import.js'
 import { mountCommand } from './commands/mount.js'
 import { pinCommand } from './commands/pin.js'
@@ -36,6 +38,8 @@ function program(): Command {
     prefetchCommand,
     importCommand,
     exportCommand,
+    gcCommand,
+    fsckCommand,
   ]
   for (const command of commands) cidfs.addCommand(command())
   for (const command of withSubcommands(cidfs)) {

@@ -16,6 +16,7 @@ export type ErrorCode =
   | 'IS_DIRECTORY'
   | 'NOT_EMPTY'
   | 'NAME_TOO_LONG'
+  | 'FILE_TOO_LARGE'
   | 'INVALID'
   | 'CROSS_DEVICE'
   | 'NO_ATTRIBUTE'

@@ -5,6 +5,7 @@
  */
 import { type CID, parseCid } from '../core/cid.js'
 import { CidfsError } from '../core/errors.js'
+import type { NamedPin } from '../staging/named-pins.js'
 import { STAGING_ROOT_INO, type StagingNode } from '../staging/node.js'
 import { waitUntilPublished } from '../staging/waiter.js'
 import { resolve } from '../unixfs/path.js'
@@ -12,6 +13,10 @@ import { exportDag, importAndPin } from './car-actions.js'
 import type {
   DaemonActions,
   FetchProgress,
+  FsckProgress,
+  FsckReport,
+  GcProgress,
+  GcReport,
   ImportProgress,
   ImportResult,
   PathCid,
@@ -25,18 +30,31 @@ import type {
   WaitProgress,
   WaitResult,
 } from './control-protocol.js'
-import { addPin, listPins, type PinParts, prefetchDag, removePin } from './pin-actions.js'
+import { Collector, checkStore } from './maintenance.js'
+import {
+  addPin,
+  listPins,
+  type PinParts,
+  pinsAt,
+  prefetchDag,
+  removePin,
+  waitForPins,
+} from './pin-actions.js'
 
 export interface ActionParts extends PinParts {
   status(): Promise<StatusReport>
   stop(options: { lazy: boolean }): Promise<UnmountResult>
+  /** Blocks turned out to be bad: what the kernel has cached of them may be, too. */
+  onBadBlocks(): void
 }
 
 export class Actions implements DaemonActions {
   readonly #parts: ActionParts
+  readonly #collector: Collector
 
   constructor(parts: ActionParts) {
     this.#parts = parts
+    this.#collector = new Collector(parts)
   }
 
   status(): Promise<StatusReport> {
@@ -88,14 +106,17 @@ export class Actions implements DaemonActions {
     signal: AbortSignal,
   ): Promise<WaitResult> {
     const inos: number[] = []
+    const pins: NamedPin[] = []
     for (const path of paths) {
       const [tree, ...names] = path.split('/')
       if (tree === '' || tree === 'staging') inos.push(this.#stagedNode(names, path).ino)
-      else if (tree !== 'ipfs')
+      if (tree === '' || tree === 'pins') pins.push(...pinsAt(this.#parts.pins, names, path))
+      else if (tree !== 'ipfs' && tree !== 'staging')
         throw new CidfsError('NOT_FOUND', `${path}: no such file or directory`, { path })
     }
-    const result = await waitUntilPublished(this.#parts.staging, inos, onProgress, signal)
-    return { ...result, failed: result.failed.map(({ path, error }) => ({ path: `staging/${path}`, error })) }
+    const { pinned, failed } = await waitUntilPublished(this.#parts.staging, inos, onProgress, signal)
+    const result = { pinned, failed: failed.map(({ path, error }) => ({ path: `staging/${path}`, error })) }
+    return waitForPins(this.#parts.pins, pins, result, onProgress, signal)
   }
 
   importCar(
@@ -103,7 +124,8 @@ export class Actions implements DaemonActions {
     onProgress: (progress: ImportProgress) => void,
     signal: AbortSignal,
   ): Promise<ImportResult> {
-    return importAndPin(this.#parts.store, car, onProgress, signal)
+    const { store } = this.#parts
+    return this.#collector.importing(() => importAndPin(store, car, onProgress, signal))
   }
 
   exportCar(cid: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
@@ -134,6 +156,21 @@ export class Actions implements DaemonActions {
     signal: AbortSignal,
   ): Promise<PrefetchResult> {
     return prefetchDag(this.#parts, cid, onProgress, signal)
+  }
+
+  async fsck(
+    { repair }: { repair: boolean },
+    onProgress: (progress: FsckProgress) => void,
+    signal: AbortSignal,
+  ): Promise<FsckReport> {
+    const { store, pins, onBadBlocks } = this.#parts
+    const report = await checkStore(store, { repair, pins, onProgress, signal })
+    if (report.repaired > 0) onBadBlocks()
+    return report
+  }
+
+  gc(onProgress: (progress: GcProgress) => void, signal: AbortSignal): Promise<GcReport> {
+    return this.#collector.collect(onProgress, signal)
   }
 
   unmount(options: { lazy: boolean }): Promise<UnmountResult> {

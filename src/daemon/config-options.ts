@@ -88,6 +88,13 @@ function readText(value: unknown): string {
   return value
 }
 
+function readGlob(value: unknown): string {
+  const glob = readText(value)
+  if (glob.includes('/'))
+    throw new BadValue('must be a name, with * and ? for what may stand there, without "/"')
+  return glob
+}
+
 function readSwitch(value: unknown): boolean {
   if (typeof value !== 'boolean') throw new BadValue('must be true or false')
   return value
@@ -179,6 +186,13 @@ export const OPTIONS: readonly Option[] = [
     argument: 'TIME',
     help: 'how long after its last close a staged file is published (default: 150ms)',
     read: readDuration,
+  },
+  {
+    name: 'local-names',
+    argument: 'GLOB',
+    repeatable: true,
+    help: 'names of staged files that are not published; replaces .*.sw? *.part *.crdownload *~ (repeatable)',
+    read: readGlob,
   },
   {
     name: 'log',

@@ -13,6 +13,7 @@ import { homedir } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
 import { parse, TomlError } from 'smol-toml'
 import { CidfsError, messageOf } from '../core/errors.js'
+import { DEFAULT_LOCAL_NAMES } from '../staging/local-names.js'
 import { BadValue, nearest, OPTIONS, type Option } from './config-options.js'
 import { isWithin, resolveOutsideMounts } from './registry.js'
 
@@ -35,6 +36,8 @@ export interface Config {
   readDeadlineMs: number
   /** From the last close of a staged file to its publishing. */
   settleMs: number
+  /** Names, as globs, of staged files that are not published. */
+  localNames: readonly string[]
   /** Debug namespaces for the log; undefined: those of the environment. */
   log: string | undefined
 }
@@ -99,6 +102,7 @@ function compose(mountpoint: string, values: Values, env: Environment): Config {
     allowOther: values.get('allow-other') === true,
     readDeadlineMs: (values.get('read-deadline') as number | undefined) ?? 30_000,
     settleMs: (values.get('settle') as number | undefined) ?? 150,
+    localNames: (values.get('local-names') as string[] | undefined) ?? DEFAULT_LOCAL_NAMES,
     log: text('log'),
   }
 }

@@ -16,6 +16,8 @@
  *     POST /pins/add          PinAddRequest in; lines of JSON out, as /wait
  *     POST /pins/remove       {pin} in; PinRemoval
  *     POST /prefetch          {cid} in; lines of JSON out, as /wait
+ *     POST /fsck              {repair} in; lines of JSON out, as /wait
+ *     POST /gc                lines of JSON out, as /wait
  *     POST /unmount           {lazy} in; UnmountResult
  */
 import type { ErrorCode } from '../core/errors.js'
@@ -26,8 +28,19 @@ import type { WaitProgress, WaitResult } from '../staging/waiter.js'
 
 export type { DagProgress as FetchProgress, PinState, WaitProgress, WaitResult }
 
-/** Where a staged file or an entry of `pins/` stands; `immutable` is what lies under `ipfs/`. */
-export type PathState = 'writing' | 'queued' | 'publishing' | 'fetching' | 'pinned' | 'failed' | 'immutable'
+/**
+ * Where a staged file or an entry of `pins/` stands; `immutable` is what lies under `ipfs/`, `local` what is not
+ * published for its name.
+ */
+export type PathState =
+  | 'writing'
+  | 'queued'
+  | 'publishing'
+  | 'fetching'
+  | 'pinned'
+  | 'failed'
+  | 'local'
+  | 'immutable'
 
 export interface PathCid {
   /** Absent (null) while the content has never been hashed. */
@@ -72,6 +85,20 @@ export interface StagingReport {
   queuedBytes: number
   /** What one of those that failed met; null when nothing has. */
   lastError: string | null
+  /** The first of those that failed: path below the mountpoint, how often it was tried, what the last try met. */
+  failures: { path: string; tries: number; error: string }[]
+  /** CIDs made since the start, of files and symlinks, and of directories. */
+  published: { files: number; directories: number }
+}
+
+/** Entries of `pins/` that are not complete. */
+export interface PinsReport {
+  queued: number
+  fetching: number
+  /** Tried in vain, and will be again. */
+  failed: number
+  /** What one of those met; null when nothing has. */
+  lastError: string | null
 }
 
 export interface FuseReport {
@@ -105,6 +132,7 @@ export interface StatusReport {
   sources: SourceReport[]
   store: StoreReport
   staging: StagingReport
+  pins: PinsReport
   fuse: FuseReport
   memory: MemoryReport
 }
@@ -164,6 +192,55 @@ export interface PrefetchResult {
   error: string | null
 }
 
+export interface FsckProgress {
+  phase: 'blocks' | 'staging' | 'pins'
+  done: number
+  total: number | null
+}
+
+export interface BlockFault {
+  /** Its multihash as a raw CIDv1: the store does not know the codec. */
+  cid: string
+  /** `missing`: its file is gone or too short. `mismatch`: the bytes are others. */
+  reason: 'missing' | 'mismatch'
+  /** File of the store, and where in it. */
+  container: number
+  offset: number
+}
+
+export interface FsckReport {
+  /** Blocks looked at, and their bytes. */
+  blocks: number
+  bytes: number
+  /** How many were bad; the first of them; how many of them were forgotten, to be fetched again. */
+  badBlocks: number
+  bad: BlockFault[]
+  repaired: number
+  /** Nodes of `staging/`, and where its books or a pin are wrong: how often, and the first of them. */
+  nodes: number
+  faultCount: number
+  faults: { path: string; problem: string }[]
+  /** Objects that belong to nothing: not damage, the next start removes them. */
+  leftovers: number
+  /** DAGs that were imported in part, or are still being fetched: not damage. */
+  partialPins: number
+  damaged: boolean
+}
+
+export interface GcProgress {
+  freedBytes: number
+}
+
+export interface GcReport {
+  /** Bytes of the files removed, less what was copied out of them. */
+  freedBytes: number
+  packs: number
+  objects: number
+  /** Wanted blocks that were copied, and all that are wanted, in bytes. */
+  copiedBytes: number
+  liveBytes: number
+}
+
 export interface UnmountResult {
   /** The mount was detached although files were still open: it goes when they are closed. */
   lazy: boolean
@@ -206,6 +283,14 @@ export interface DaemonActions {
     onProgress: (progress: DagProgress) => void,
     signal: AbortSignal,
   ): Promise<PrefetchResult>
+  /** Verifies blocks, `staging/` and pins; `repair` forgets bad blocks, so that they are fetched again. */
+  fsck(
+    options: { repair: boolean },
+    onProgress: (progress: FsckProgress) => void,
+    signal: AbortSignal,
+  ): Promise<FsckReport>
+  /** Frees what is neither pinned nor staged. @throws CidfsError `BUSY`: one runs already, or an import does. */
+  gc(onProgress: (progress: GcProgress) => void, signal: AbortSignal): Promise<GcReport>
   /**
    * Drains, unmounts and stops the daemon. `lazy`: do not drain, detach at once; what is queued stays queued
    * for the next start.

@@ -40,6 +40,17 @@ const routes = new Map<string, (exchange: Exchange) => Promise<void>>([
   ['POST /pins/add', addPin],
   ['POST /pins/remove', removePin],
   ['POST /prefetch', prefetch],
+  [
+    'POST /fsck',
+    async ({ actions, request, response, signal }) => {
+      const { repair } = (await readJson(request)) as { repair?: unknown }
+      await sendLines(response, onProgress => actions.fsck({ repair: repair === true }, onProgress, signal))
+    },
+  ],
+  [
+    'POST /gc',
+    ({ actions, response, signal }) => sendLines(response, onProgress => actions.gc(onProgress, signal)),
+  ],
   ['POST /unmount', unmount],
 ])
 

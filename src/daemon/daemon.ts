@@ -105,12 +105,13 @@ class Daemon implements RunningDaemon {
   }
 
   #startStaging(store: Store, blocks: BlockService): Staging {
-    const { kubo: url, settleMs } = this.config
+    const { kubo: url, settleMs, localNames } = this.config
     const kubo = url === undefined ? undefined : new KuboControl(url)
     if (kubo !== undefined) this.#undo.push(() => kubo.close())
     const staging = new Staging(store, {
       owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
       settleMs,
+      localNames,
       backend: kubo && new KuboBackend(kubo, blocks),
       copyContent: contentCopier(store, blocks),
     })
@@ -120,13 +121,14 @@ class Daemon implements RunningDaemon {
   }
 
   #startFileSystem(parts: PinParts, network: NetworkClient): void {
-    const { store, staging } = parts
+    const { store, staging, pins } = parts
     const status = () =>
       statusReport({
         config: this.config,
         startedAt: this.#startedAt,
         store,
         staging,
+        pins,
         sources: () => network.status(),
         fuse: () => this.#session?.report(),
       })
@@ -134,7 +136,15 @@ class Daemon implements RunningDaemon {
       status: async () => `${JSON.stringify(await status(), null, 2)}\n`,
       pins: async () => `${JSON.stringify(await listPins(parts), null, 2)}\n`,
     }
-    this.actions = new Actions({ ...parts, status, stop: options => this.stop(options) })
+    this.actions = new Actions({
+      ...parts,
+      status,
+      stop: options => this.stop(options),
+      onBadBlocks: () => {
+        this.#fs?.dropCaches()
+        pins.recheck()
+      },
+    })
     const fs = new CidFileSystem({ ...parts, controlFiles, resume: false })
     this.#undo.push(async () => fs.stop(this.#unmounted))
     this.#fs = fs

@@ -24,6 +24,8 @@ import type {
   PinRemoval,
   PinReport,
   PrefetchResult,
+  WaitProgress,
+  WaitResult,
 } from './control-protocol.js'
 
 const POLL_MS = 50
@@ -51,7 +53,7 @@ export async function addPin(
   const { cid: root, segments } = parsePinTarget(Buffer.from(request.cid))
   const { cid } = await locate(root, segments, blocks, { signal })
   const pin = create(pins, nameFor(request.name, cid), cid)
-  return reportOf(request.wait ? await waitFor(pins, pin, onProgress, signal) : pin)
+  return reportOf(request.wait ? await waitFor(pins, pin, pin.tries, onProgress, signal) : pin)
 }
 
 function nameFor(name: string | null, cid: CID): Buffer {
@@ -75,9 +77,11 @@ function create(pins: NamedPins, name: Buffer, cid: CID): NamedPin {
   return known
 }
 
+/** Until it is complete, or has failed more than `tries` times. */
 async function waitFor(
   pins: NamedPins,
-  { ino, tries }: NamedPin,
+  { ino }: NamedPin,
+  tries: number,
   onProgress: (progress: PinProgress) => void,
   signal: AbortSignal,
 ): Promise<NamedPin> {
@@ -90,6 +94,34 @@ async function waitFor(
     if (signal.aborted) throw new CidfsError('INTERRUPTED', 'interrupted')
     await sleep(POLL_MS)
   }
+}
+
+/** The pins at a path in `pins/`: all of them, or one. @throws CidfsError `NOT_FOUND`. */
+export function pinsAt(pins: NamedPins, [name = '', ...below]: string[], path: string): NamedPin[] {
+  if (name === '') return [...pins.list()]
+  const pin = below.length === 0 ? pins.lookup(Buffer.from(name)) : undefined
+  if (pin === undefined) throw new CidfsError('NOT_FOUND', `${path}: no such pin`, { path })
+  return [pin]
+}
+
+/** Adds to `result` what becomes of pins; one that has failed before is not waited for. */
+export async function waitForPins(
+  pins: NamedPins,
+  waited: NamedPin[],
+  result: WaitResult,
+  onProgress: (progress: WaitProgress) => void,
+  signal: AbortSignal,
+): Promise<WaitResult> {
+  const { failed } = result
+  const total = result.pinned + failed.length + waited.length
+  let { pinned } = result
+  for (const pin of waited) {
+    const progress = () => onProgress({ total, pinned, failed: failed.length })
+    const end = await waitFor(pins, pin, 0, progress, signal)
+    if (end.state === 'pinned') pinned++
+    else failed.push({ path: `pins/${end.name}`, error: end.error ?? end.state })
+  }
+  return { pinned, failed }
 }
 
 function reportOf(pin: NamedPin): PinReport {
@@ -118,15 +150,16 @@ export async function listPins(parts: PinParts): Promise<PinReport[]> {
   for (const { cid, owners } of store.pins.list()) {
     // those of `pins/`, or what one of them has replaced and still keeps
     const others = owners.filter(owner => pins.ofOwner(owner) === undefined)
-    const shown = { cid: cid.toString(), state: 'pinned', tries: 0, error: null } as const
-    for (const owner of others) {
-      // content that was staged was made here; a CAR may have brought a part of its DAG only
-      const percent = owner === IMPORT_OWNER ? null : 100
-      reports.push({ ...shown, owner: shownOwner(staging, owner), percent })
-    }
+    for (const owner of others) reports.push(completeReport(cid, shownOwner(staging, owner)))
   }
   await countHeld(store, reports)
   return reports
+}
+
+/** Content that was staged was made here; a CAR may have brought a part of its DAG only. */
+function completeReport(cid: CID, owner: string): PinReport {
+  const percent = owner === IMPORT_OWNER ? null : 100
+  return { cid: cid.toString(), owner, state: 'pinned', percent, tries: 0, error: null }
 }
 
 async function countHeld(store: Store, reports: PinReport[]): Promise<void> {

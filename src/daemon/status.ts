@@ -3,11 +3,13 @@ import { statfs } from 'node:fs/promises'
 import type { SessionReport } from '../fuse/session.js'
 import type { SourceStatus } from '../sources/source.js'
 import type { BackendQueue } from '../staging/backend-queue.js'
+import type { NamedPins } from '../staging/named-pins.js'
 import type { Staging } from '../staging/staging.js'
 import type { Store } from '../store/store.js'
 import type { Config } from './config.js'
 import type {
   FuseReport,
+  PinsReport,
   SourceReport,
   StagingReport,
   StatusReport,
@@ -15,11 +17,15 @@ import type {
 } from './control-protocol.js'
 import { VERSION } from './version.js'
 
+/** Of those that are named in a report. */
+const MAX_FAILURES = 20
+
 export interface StatusParts {
   config: Config
   startedAt: Date
   store: Store
   staging: Staging
+  pins: NamedPins
   sources(): Promise<SourceStatus[]>
   fuse(): SessionReport | undefined
 }
@@ -40,6 +46,7 @@ export async function statusReport(parts: StatusParts): Promise<StatusReport> {
     sources: (await parts.sources()).map(sourceReport),
     store: await storeReport(parts.store),
     staging: stagingReport(parts.staging),
+    pins: pinsReport(parts.pins),
     fuse: fuseReport(parts.fuse()),
     memory: { rssBytes: rss, heapUsedBytes: heapUsed, externalBytes: external },
   }
@@ -80,25 +87,50 @@ function stagingReport(staging: Staging): StagingReport {
     failed: 0,
     queuedBytes: 0,
     lastError: null,
+    failures: [],
+    published: { ...staging.published },
   }
   for (const job of staging.queue.jobs()) {
     report.lastError ??= job.error ?? null
+    addFailure(report, staging, job)
     const node = staging.names.find(job.ino)
     if (node === undefined || node.type === 'directory') continue
     const { state } = staging.publicationOf(node)
-    if (state !== 'pinned') report[state]++
+    if (state !== 'pinned' && state !== 'local') report[state]++
     report.queuedBytes += node.sizeBytes
   }
-  if (staging.backend !== undefined) addHandedOver(report, staging.backend)
+  if (staging.backend !== undefined) addHandedOver(report, staging, staging.backend)
   return report
 }
 
+function addFailure(
+  { failures }: StagingReport,
+  staging: Staging,
+  { ino, tries, error }: { ino: number; tries: number; error: string | undefined },
+): void {
+  if (tries === 0 || failures.length >= MAX_FAILURES) return
+  const node = staging.names.find(ino)
+  const path = node === undefined ? `node ${ino}` : `staging/${staging.names.pathOf(node)}`
+  failures.push({ path, tries, error: error ?? 'unknown' })
+}
+
 /** Entries that the back-end does not have yet. */
-function addHandedOver(report: StagingReport, backend: BackendQueue): void {
+function addHandedOver(report: StagingReport, staging: Staging, backend: BackendQueue): void {
+  for (const handed of backend.failing()) addFailure(report, staging, handed)
   const { pending, failed, error } = backend.summary()
   report.publishing += pending - failed
   report.failed += failed
   report.lastError ??= error ?? null
+}
+
+function pinsReport(pins: NamedPins): PinsReport {
+  const report: PinsReport = { queued: 0, fetching: 0, failed: 0, lastError: null }
+  for (const { state, error } of pins.pending()) {
+    if (state === 'pinned') continue
+    report[state]++
+    report.lastError ??= error ?? null
+  }
+  return report
 }
 
 /** Errnos that only say that a name or an attribute is not there are no trouble. */

@@ -56,6 +56,7 @@ export class CidFileSystem implements FileSystem {
   readonly #control: ControlTree
   readonly #roots: HeldRoots
   readonly #nodes: NodeTable
+  #notifier: Notifier | undefined
 
   constructor(parts: FileSystemParts) {
     this.#store = parts.store
@@ -70,6 +71,7 @@ export class CidFileSystem implements FileSystem {
   }
 
   start(notifier: Notifier | undefined): void {
+    this.#notifier = notifier
     this.#ipfs.start(notifier)
     this.#roots.start()
   }
@@ -80,6 +82,12 @@ export class CidFileSystem implements FileSystem {
     this.#roots.stop()
     if (unmounted) this.#nodes.clear()
     this.#nodes.close()
+  }
+
+  /** Bytes that the kernel has cached may not be what they should: it has to ask again. */
+  dropCaches(): void {
+    for (const ino of [...this.#nodes.inos(), ...this.#staging.inos()])
+      this.#notifier?.invalidateInode(ino, 0, 0)
   }
 
   #tree(ino: Ino): TreeOperations {

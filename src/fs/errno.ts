@@ -32,6 +32,8 @@ function errnoOfCode(code: ErrorCode): number {
       return E.ENOTEMPTY
     case 'NAME_TOO_LONG':
       return E.ENAMETOOLONG
+    case 'FILE_TOO_LARGE':
+      return E.EFBIG
     case 'INVALID':
     case 'BAD_CAR':
     case 'BAD_CONFIG':

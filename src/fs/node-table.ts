@@ -54,6 +54,11 @@ export class NodeTable {
     return this.#nodes.size
   }
 
+  /** Those in use. */
+  inos(): IterableIterator<Ino> {
+    return this.#nodes.keys()
+  }
+
   /** @throws CidfsError `STALE` for an id that was never handed out. */
   get(ino: Ino): ImmutableNode {
     const node = this.#nodes.get(ino) ?? this.#load(ino)

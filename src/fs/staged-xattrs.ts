@@ -7,7 +7,7 @@ import type { CID } from '../core/cid.js'
 import { CidfsError } from '../core/errors.js'
 import { type MaybePromise, then } from '../core/maybe-promise.js'
 import type { BlockService } from '../sources/block-service.js'
-import { currentCid, type StagingNode } from '../staging/node.js'
+import type { StagingNode } from '../staging/node.js'
 import type { Staging } from '../staging/staging.js'
 import type { Store } from '../store/store.js'
 import { attributeKey, cidAttribute, contentAttribute } from './content-xattrs.js'
@@ -23,7 +23,7 @@ interface Parts {
 
 export function stagedAttributeNames(staging: Staging, node: StagingNode): string[] {
   const names = ['user.ipfs.state']
-  if (currentCid(node) !== undefined) names.unshift('user.ipfs.cid')
+  if (staging.publishedCid(node) !== undefined) names.unshift('user.ipfs.cid')
   if (staging.publicationOf(node).error !== undefined) names.push('user.ipfs.error')
   return names
 }
@@ -53,5 +53,5 @@ export function stagedAttribute(
 }
 
 function cidOf(staging: Staging, node: StagingNode): MaybePromise<CID | undefined> {
-  return node.ino === STAGING_ROOT_INO ? staging.cidOf(node.ino) : currentCid(node)
+  return node.ino === STAGING_ROOT_INO ? staging.cidOf(node.ino) : staging.publishedCid(node)
 }

@@ -11,7 +11,7 @@ import { MAX_NAME_BYTES } from '../core/limits.js'
 import { type MaybePromise, then } from '../core/maybe-promise.js'
 import type { BlockService } from '../sources/block-service.js'
 import type { Owner } from '../staging/namespace.js'
-import { now, type StagingNode } from '../staging/node.js'
+import { now, type StagingNode, withoutSuid } from '../staging/node.js'
 import type { NodeChanges, Staging } from '../staging/staging.js'
 import type { Store } from '../store/store.js'
 import type { ContentCache } from './content-cache.js'
@@ -59,9 +59,7 @@ export interface StagingTreeParts {
 const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
 const DIRECTORY_BYTES = 4096
-const S_ISUID = 0o4000
 const S_ISGID = 0o2000
-const S_IXGRP = 0o010
 
 export class StagingTree extends ReadOnlyTree {
   readonly #parts: StagingTreeParts
@@ -75,6 +73,11 @@ export class StagingTree extends ReadOnlyTree {
     this.#parts = parts
     this.#staging = parts.staging
     this.#reader = new ContentReader(parts.store, parts.blocks)
+  }
+
+  /** Those that the kernel knows. */
+  inos(): IterableIterator<Ino> {
+    return this.#nlookup.keys()
   }
 
   override lookup(parent: Ino, name: Uint8Array): Entry | NegativeEntry {
@@ -233,8 +236,14 @@ export class StagingTree extends ReadOnlyTree {
     return this.#staging.contents.fallocate(ino, offset, length, mode)
   }
 
+  /**
+   * A writer may have a mapping, and pages changed there that the kernel has not given to us: what looks like a
+   * hole here need not be one. It looks itself where it has the file (passthrough).
+   */
   override lseek(ino: Ino, _fh: Fh, offset: number, whence: number): number {
-    const found = this.#staging.contents.seek(ino, offset, whence)
+    const { contents } = this.#staging
+    const known = contents.isPassedThrough(ino) || !contents.isBeingWritten(ino)
+    const found = known ? contents.seek(ino, offset, whence) : undefined
     return found ?? seekData(offset, whence, this.#staging.names.get(ino).sizeBytes)
   }
 
@@ -288,12 +297,17 @@ function attributesOf(node: StagingNode): Attributes {
     mtime: node.mtime,
     ctime: node.ctime,
     mode: modeOf(node),
-    nlink: node.type === 'directory' ? 2 + node.subdirectories : node.parent === 0 ? 0 : 1,
+    nlink: linksOf(node),
     uid: node.uid,
     gid: node.gid,
     rdev: 0,
     blksize: 1024 * 1024,
   }
+}
+
+function linksOf({ ino, type, parent, subdirectories }: StagingNode): number {
+  if (parent === 0 && ino !== STAGING_ROOT_INO) return 0
+  return type === 'directory' ? 2 + subdirectories : 1
 }
 
 function nodeChanges(node: StagingNode, changes: AttributeChanges): NodeChanges {
@@ -306,12 +320,6 @@ function nodeChanges(node: StagingNode, changes: AttributeChanges): NodeChanges 
   if (changes.mtime !== undefined) result.mtime = timeOf(changes.mtime)
   if (changes.sizeBytes !== undefined) result.sizeBytes = changes.sizeBytes
   return result
-}
-
-/** As the kernel clears them after a write or a change of owner. */
-function withoutSuid(mode: number): number {
-  const cleared = mode & ~S_ISUID
-  return (cleared & S_IXGRP) !== 0 ? cleared & ~S_ISGID : cleared
 }
 
 function timeOf(time: Time | 'now'): Time {

@@ -237,8 +237,13 @@ export class BackendQueue {
     if (wish === undefined) return void this.#pending.delete(ino)
     if (!same(wish.wanted, tried.wanted)) return void this.#pending.set(ino, 0)
     const tries = wish.tries + 1
-    this.#put(ino, { ...wish, tries, error: `${this.#backend.name}: ${error}` })
     this.#pending.set(ino, Date.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (tries - 1)))
+    try {
+      this.#put(ino, { ...wish, tries, error: `${this.#backend.name}: ${error}` })
+    } catch (err) {
+      // a full disk: it is tried again all the same
+      log('%s: %s', this.#backend.name, messageOf(err))
+    }
   }
 }
 

@@ -201,6 +201,7 @@ export class Contents {
   #writeNow(content: OpenContent, offset: number, data: Uint8Array, append: boolean): number {
     const { node } = content
     const at = append ? node.sizeBytes : offset
+    checkSize(at + data.length)
     const fd = this.#file(content).fd
     let written = 0
     while (written < data.length)
@@ -219,6 +220,7 @@ export class Contents {
   }
 
   #truncateNow(content: OpenContent, sizeBytes: number): void {
+    checkSize(sizeBytes)
     this.#revive(content)
     if (content.node.object === undefined) this.#beginObject(content, 0)
     fs.ftruncateSync(this.#file(content).fd, sizeBytes)
@@ -458,6 +460,12 @@ function stampFrom({ size, mtimeNs }: fs.BigIntStats): Stamp {
 function sameStamp(a: Stamp, b: Stamp): boolean {
   const sameTime = a.mtime.seconds === b.mtime.seconds && a.mtime.nanoseconds === b.mtime.nanoseconds
   return sameTime && a.sizeBytes === b.sizeBytes
+}
+
+/** Node takes a position that is no exact integer for none, and writes wherever it wrote last. */
+function checkSize(sizeBytes: number): void {
+  if (Number.isSafeInteger(sizeBytes)) return
+  throw new CidfsError('FILE_TOO_LARGE', `a file of ${sizeBytes} bytes is too large`)
 }
 
 /** fdatasync(2), on a thread of Node's pool. */

@@ -10,10 +10,14 @@
  * and a crash in between loses neither.
  */
 import type { Database } from 'lmdb'
+import { messageOf } from '../core/errors.js'
+import { logger } from '../core/log.js'
 import type { Store } from '../store/store.js'
 import { inoKey, keyIno } from './keys.js'
 import type { Namespace } from './namespace.js'
 import { STAGING_ROOT_INO, type StagingNode } from './node.js'
+
+const log = logger('staging:queue')
 
 export interface Job {
   ino: number
@@ -147,10 +151,15 @@ export class DirtyQueue {
     job.tries++
     job.error = error
     job.dueMs = Date.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (job.tries - 1))
-    this.#stored.putSync(inoKey(ino), { tries: job.tries, error })
     this.#settling.delete(ino)
     this.#unordered.set(ino, job)
     this.onChange()
+    try {
+      this.#stored.putSync(inoKey(ino), { tries: job.tries, error })
+    } catch (err) {
+      // a full disk: the next start does not know of this failure
+      log('%d: %s', ino, messageOf(err))
+    }
   }
 
   /** Was given out but is not finished, without having failed: back with a new delay. */

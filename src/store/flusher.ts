@@ -48,7 +48,7 @@ export class Flusher {
     env.onCommit = () => this.#onCommit()
   }
 
-  /** Bytes were added to containers. */
+  /** Bytes were added to containers, or wait to be removed with their file. */
   noteBytes(count: number): void {
     this.#bytes += count
     if (this.#bytes >= FLUSH_BYTES) this.#flushInBackground()

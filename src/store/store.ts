@@ -281,10 +281,13 @@ export class Store implements BlockWriter {
   dropObject(container: number): void {
     const object = this.#object(container)
     if (object.sealed) throw new CidfsError('INVALID', `object ${container} is sealed`)
+    const path = this.containers.path(object)
+    const sizeBytes = fs.statSync(path, { throwIfNoEntry: false })?.size ?? 0
     this.transaction(() => {
       this.removeContainer(object)
-      this.#flusher.unlinkLater(this.containers.path(object))
+      this.#flusher.unlinkLater(path)
     })
+    this.#flusher.noteBytes(sizeBytes) // much space is not to be waited for
   }
 
   /** Where the file of an object lies. @throws CidfsError `INVALID` when it is no object. */

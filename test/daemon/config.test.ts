@@ -44,6 +44,7 @@ t.test('without options: the defaults', async t => {
     allowOther: false,
     readDeadlineMs: 30_000,
     settleMs: 150,
+    localNames: ['.*.sw?', '*.part', '*.crdownload', '*~'],
     log: undefined,
   })
 })
@@ -55,9 +56,18 @@ t.test('XDG_DATA_HOME is used when it is absolute, and ignored when it is not', 
 })
 
 t.test('the command line wins over the file, the file over the defaults', async t => {
-  const { load } = await withFile(t, 'read-deadline = "5s"\nsettle = "1s"\nallow-other = true\n')
+  const { load } = await withFile(
+    t,
+    'read-deadline = "5s"\nlocal-names = ["*.tmp"]\nsettle = "1s"\nallow-other = true\n',
+  )
   const config = await load({ settle: '20ms' })
-  t.match(config, { readDeadlineMs: 5000, settleMs: 20, allowOther: true, isolated: false })
+  t.match(config, {
+    readDeadlineMs: 5000,
+    settleMs: 20,
+    localNames: ['*.tmp'],
+    allowOther: true,
+    isolated: false,
+  })
 })
 
 t.test('naming gateways replaces the default list', async t => {

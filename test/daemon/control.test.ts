@@ -36,6 +36,8 @@ async function serve(t: Test, actions: Partial<DaemonActions> = {}) {
     addPin: unexpected,
     removePin: unexpected,
     prefetch: unexpected,
+    fsck: unexpected,
+    gc: unexpected,
     unmount: unexpected,
     ...actions,
   }

@@ -14,6 +14,7 @@ const EXPECTED: Record<ErrorCode, keyof typeof constants.errno> = {
   IS_DIRECTORY: 'EISDIR',
   NOT_EMPTY: 'ENOTEMPTY',
   NAME_TOO_LONG: 'ENAMETOOLONG',
+  FILE_TOO_LARGE: 'EFBIG',
   INVALID: 'EINVAL',
   CROSS_DEVICE: 'EXDEV',
   NO_ATTRIBUTE: 'ENODATA',

@@ -1,7 +1,7 @@
 /** The structs on the wire, byte for byte, without a kernel. */
 import t from 'tap'
 import type { Attributes } from '../../src/fs/file-system.js'
-import { INIT, INIT2, OP } from '../../src/fuse/abi.js'
+import { FOPEN, INIT, INIT2, OP } from '../../src/fuse/abi.js'
 import { PackedDirectory } from '../../src/fuse/directory-sink.js'
 import { initOut, negotiate } from '../../src/fuse/init.js'
 import { OPERATIONS, operationName } from '../../src/fuse/operations.js'
@@ -66,6 +66,15 @@ t.test('a created file is an entry followed by its handle', async t => {
   t.equal(reply.length, 16 + 128 + 16)
   t.equal(reply.bytes.readBigUInt64LE(144), 2n ** 40n)
   t.equal(reply.bytes.readUInt32LE(152), 3)
+})
+
+t.test('a file that is passed through names its backing file, and nothing of our page cache', async t => {
+  const reply = new Reply()
+  reply.begin()
+  reply.opened({ fh: 5, keepCache: true, noFlush: true }, 7)
+  t.equal(reply.length, 16 + 16)
+  t.equal(reply.bytes.readUInt32LE(24), FOPEN.PASSTHROUGH | FOPEN.NOFLUSH)
+  t.equal(reply.bytes.readUInt32LE(28), 7)
 })
 
 t.test('the reply header echoes all 64 bits of unique', async t => {
@@ -159,7 +168,7 @@ function initArguments(minor: number, flags: number, flags2: number, length = 64
 t.test('only what the kernel offers is negotiated', async t => {
   const all = negotiate(initArguments(99, 0xffffffff, 0xffffffff))
   t.equal(all.minor, 45)
-  t.equal(all.flags2, INIT2.HAS_RESEND | INIT2.DIRECT_IO_ALLOW_MMAP)
+  t.equal(all.flags2, INIT2.HAS_RESEND | INIT2.DIRECT_IO_ALLOW_MMAP | INIT2.PASSTHROUGH)
   t.notOk(all.flags & (1 << 0), 'no reads that cannot be interrupted')
   t.notOk(all.flags & (1 << 16), 'no write-back cache')
   t.notOk(all.flags & (1 << 20), 'no POSIX ACL')
@@ -171,6 +180,10 @@ t.test('only what the kernel offers is negotiated', async t => {
   t.equal(out.readUInt16LE(16), 64, 'max_background')
   t.equal(out.readUInt32LE(20), 1024 * 1024, 'max_write')
   t.equal(out.readUInt16LE(28), 256, 'max_pages')
+  t.equal(out.readUInt32LE(36), 1, 'max_stack_depth')
+  const without = negotiate(initArguments(99, 0xffffffff, 0xffffffff), false)
+  t.equal(without.flags2, INIT2.HAS_RESEND | INIT2.DIRECT_IO_ALLOW_MMAP)
+  t.equal(Buffer.from(initOut(without).buffer).readUInt32LE(36), 0, 'no max_stack_depth without passthrough')
 })
 
 t.test('the opcode table answers OPEN, and leaves to the kernel what the kernel does better', async t => {

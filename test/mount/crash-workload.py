@@ -12,6 +12,8 @@ CHUNK = 1 << 20
 DEAD = {errno.ENOTCONN, errno.ECONNABORTED}
 DIR = 'directory'
 KEPT_PINS = 40
+# the first is published like any other, the second is a name that stays local
+TEMPORARY = ('.tmp', '.part')
 log_file = open(LOG, 'a', buffering=1)
 
 
@@ -130,7 +132,7 @@ class Worker:
         self.done['pinned'] += 1
 
     def step(self, rng):
-        files = sorted(name for name, value in self.model.items() if isinstance(value, bytes) and '.tmp' not in name)
+        files = sorted(name for name, value in self.model.items() if isinstance(value, bytes) and not name.endswith(TEMPORARY))
         subs = sorted(name for name in self.dirs if name in self.model)
         target = rng.choice(self.files + [f'{d}/g{i}' for d in self.dirs for i in range(2)])
         size = rng.choice([0, rng.randrange(200), 4096, rng.randrange(9000), rng.randrange(65000, 66100),
@@ -144,7 +146,7 @@ class Worker:
         elif choice < 0.46:
             self.edit(target, 0, data[:100000], sync)
         elif choice < 0.64:
-            temporary = target + '.tmp'
+            temporary = target + rng.choice(TEMPORARY)
             self.edit(temporary, os.O_TRUNC, data, sync)
             self.rename(temporary, target)
         elif choice < 0.70 and files:
@@ -206,6 +208,11 @@ class Worker:
         paths = [path for path in {*expected, *found} if not fits(expected.get(path), found.get(path))]
         return '; '.join(f'{path}: expected {show(expected.get(path))}, found {show(found.get(path))}' for path in sorted(paths))
 
+    def forget_unstaged(self):
+        """Garbage was collected: what is not staged any more need not be there (what is short may be staged anew)."""
+        staged = {value for value in self.model.values() if isinstance(value, bytes) and len(value) > 64}
+        self.pinned = collections.OrderedDict((cid, data) for cid, data in self.pinned.items() if data in staged)
+
     def check_pins(self, faults):
         for cid, data in self.pinned.items():
             if read(os.path.join(IPFS, cid)) != data:
@@ -266,12 +273,14 @@ def finish(_=None):
     return join()
 
 
-def check(_=None):
+def check(collected):
     faults = []
     found = find('', faults)
     for worker in workers:
         mine = (f'r{worker.number}-', worker.top)
         worker.check({path: value for path, value in found.items() if path.startswith(mine)}, faults)
+        if collected:
+            worker.forget_unstaged()
         worker.check_pins(faults)
     return {'faults': faults + run_faults, 'files': len(found)}
 
@@ -281,19 +290,11 @@ def published(_=None):
     faults = []
     for worker in workers:
         for name, data in worker.model.items():
-            if isinstance(data, bytes):
+            if isinstance(data, bytes) and not name.endswith('.part'):
                 cid = os.getxattr(worker.path(name), 'user.ipfs.cid').decode()
                 if (len(data) <= CHUNK and cid != cid_of(data)) or read(os.path.join(IPFS, cid)) != data:
                     faults.append(f'{name}: {cid} is not the CID of its content')
     return {'faults': faults}
-
-
-def collected(_=None):
-    """Garbage was collected: what is not staged any more need not be there."""
-    for worker in workers:
-        staged = [value for value in worker.model.values() if isinstance(value, bytes)]
-        worker.pinned = collections.OrderedDict((cid, data) for cid, data in worker.pinned.items() if data in staged)
-    return {}
 
 
 def mirror(directory):
@@ -303,14 +304,14 @@ def mirror(directory):
             path = os.path.join(directory, name)
             if value == DIR:
                 os.mkdir(path)
-            elif isinstance(value, bytes):
+            elif isinstance(value, bytes) and not name.endswith('.part'):
                 with open(path, 'wb') as f:
                     f.write(value)
     return {'done': dict(sum((worker.done for worker in workers), collections.Counter()))}
 
 
 COMMANDS = {'start': start, 'join': join, 'finish': finish, 'check': check, 'published': published,
-            'collected': collected, 'mirror': mirror}
+            'mirror': mirror}
 for line in sys.stdin:
     command, _, argument = line.strip().partition(' ')
     print(json.dumps(COMMANDS[command](argument)), flush=True)

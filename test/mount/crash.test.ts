@@ -22,7 +22,7 @@ import { imported } from '../unixfs/importer.js'
 import { MemoryBlocks } from '../unixfs/support.js'
 import { waitFor } from './staged.js'
 
-const KILLS = Number(process.env.CIDFS_CRASH_KILLS ?? (process.env.CI === 'true' ? 200 : 40))
+const KILLS = Number(process.env.CIDFS_CRASH_KILLS ?? (process.env.CI === 'true' ? 200 : 30))
 const SEED = Number(process.env.CIDFS_CRASH_SEED ?? Date.now() % 1_000_000)
 const WORKERS = 4
 /** The daemon works this long before it is killed, at most. */
@@ -31,6 +31,8 @@ const LIFE_MS = 400
 const START_MS = 600
 /** Kills between two looks at everything published. */
 const SETTLE_EVERY = 20
+/** Kills between lives in which fsck, or garbage collection, runs beside the work. */
+const TEND_EVERY = 10
 const ANSWER_MS = 60_000
 
 t.setTimeout(60_000 + KILLS * 2_500)
@@ -97,6 +99,8 @@ interface Trial {
   stateDir: string
   workload: Workload
   chance: () => number
+  /** Garbage was collected in the last life. */
+  collected: boolean
 }
 
 async function begin(t: Test): Promise<Trial> {
@@ -104,7 +108,7 @@ async function begin(t: Test): Promise<Trial> {
   const [dir, stateDir] = [join(temp, 'mnt'), join(temp, 'state')]
   await mkdir(dir)
   const workload = Workload.start(t, join(dir, 'staging'), join(temp, 'log'))
-  return { t, dir, stateDir, workload, chance: random(SEED) }
+  return { t, dir, stateDir, workload, chance: random(SEED), collected: false }
 }
 
 function mount({ t, dir, stateDir }: Trial, onSpawn: (daemon: ChildProcess) => void = () => {}) {
@@ -132,10 +136,12 @@ async function settle(trial: Trial, mounted: Mount, kill: number): Promise<void>
   const { t, workload } = trial
   await waitFor(mounted, [mounted.path('staging')])
   sound(trial, `kill ${kill}: CIDs`, await workload.ask('published'))
-  t.match(await fsck(mounted, []), CLEAN, `kill ${kill}: fsck is clean`)
+  clean(t, await fsck(mounted, []), `kill ${kill}: fsck is clean`)
 }
 
-const CLEAN = { damaged: false, bad: [], faults: [] }
+function clean(t: Test, { damaged, bad, faults }: FsckReport, what: string): void {
+  t.same({ damaged, bad, faults }, { damaged: false, bad: [], faults: [] }, what)
+}
 
 async function fsck(mounted: Mount, args: string[]): Promise<FsckReport> {
   const { stdout, stderr } = await mounted.cli(['fsck', '--json', ...args, mounted.dir])
@@ -150,18 +156,29 @@ async function fsckOffline({ stateDir }: Trial): Promise<FsckReport> {
   return JSON.parse(stdout) as FsckReport
 }
 
+function checkOf(trial: Trial): string {
+  const { collected } = trial
+  trial.collected = false
+  return collected ? 'check collected' : 'check'
+}
+
 /** One life: all that was acknowledged is there; more is done; it dies. */
 async function live(trial: Trial, kill: number): Promise<void> {
   const { t, workload, chance } = trial
   const mounted = await mount(trial)
-  sound(trial, `kill ${kill}: what was acknowledged is there`, await workload.ask('check'))
+  sound(trial, `kill ${kill}: what was acknowledged is there`, await workload.ask(checkOf(trial)))
   if (kill % SETTLE_EVERY === SETTLE_EVERY - 1) await settle(trial, mounted, kill)
   await workload.ask(`start ${kill}`)
-  await sleep(chance() * LIFE_MS)
+  if (kill % TEND_EVERY === 3)
+    clean(t, await fsck(mounted, []), `kill ${kill}: fsck beside the work is clean`)
+  if (kill % TEND_EVERY === 7) trial.collected = true
+  const collecting = trial.collected ? mounted.cli(['gc', mounted.dir]) : undefined
+  await sleep((trial.collected ? 2 : 1) * chance() * LIFE_MS)
   await mounted.kill()
+  await collecting
   sound(trial, `kill ${kill}: while it ran`, await workload.ask('join'))
-  if (kill % SETTLE_EVERY === SETTLE_EVERY / 2) {
-    t.match(await fsckOffline(trial), CLEAN, `kill ${kill}: fsck without a daemon is clean`)
+  if (kill % TEND_EVERY === 0) {
+    clean(t, await fsckOffline(trial), `kill ${kill}: fsck without a daemon is clean`)
   }
 }
 
@@ -197,13 +214,15 @@ t.test(`what was acknowledged survives ${KILLS} kills (seed ${SEED})`, async t =
     else await live(trial, kill)
   }
   const mounted = await mount(trial)
-  sound(trial, 'at the end: what was acknowledged is there', await trial.workload.ask('check'))
+  sound(trial, 'at the end: what was acknowledged is there', await trial.workload.ask(checkOf(trial)))
   await settle(trial, mounted, KILLS)
   const mirror = await tempDir(t)
   const { done } = await trial.workload.ask(`mirror ${mirror}`)
   await checkTrees(trial, mounted, mirror)
   await mounted.stop()
-  t.match(await fsckOffline(trial), { ...CLEAN, leftovers: 0 }, 'nothing is left over in the end')
+  const last = await fsckOffline(trial)
+  clean(t, last, 'without a daemon fsck is clean, too')
+  t.equal(last.leftovers, 0, 'no object is left over')
   t.ok((done?.fsync ?? 0) > KILLS / 4 && (done?.pinned ?? 0) > 0, `done: ${JSON.stringify(done)}`)
   t.comment(`seed ${SEED}: ${KILLS} kills in ${((performance.now() - startMs) / 1000).toFixed(0)} s`)
 })

@@ -8,7 +8,7 @@ import { constants } from 'node:os'
 import { join } from 'node:path'
 import { base58btc } from 'multiformats/bases/base58'
 import t from 'tap'
-import { CODEC_RAW, cidOf, parseCid } from '../../src/core/cid.js'
+import { CODEC_DAG_PB, CODEC_RAW, cidOf, parseCid } from '../../src/core/cid.js'
 import { Mount } from '../support/mount.js'
 import { packageRoot } from '../support/root.js'
 import { run } from '../support/run.js'
@@ -52,6 +52,7 @@ const environment = async (mount: Mount): Promise<Record<string, string>> => {
     FILE_BASE58: parseCid(FILE).toString(base58btc),
     DIR: await published(mount, 'dir'),
     ABSENT: cidOf(CODEC_RAW, Buffer.from('this block is nowhere')).toString(),
+    ABSENT_DIR: cidOf(CODEC_DAG_PB, Buffer.from('nor is this')).toString(),
   }
 }
 

@@ -74,7 +74,7 @@ db = sqlite3.connect('x.db'); print(db.execute('select count(*), sum(a) from t')
 print(db.execute('pragma integrity_check').fetchone())
 END`,
   git: `
-    export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_DATE='1 +0000' GIT_COMMITTER_DATE='1 +0000'
+    export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_DATE='1000000000 +0000' GIT_COMMITTER_DATE='1000000000 +0000'
     export GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e
     git init -q -b main r; cd r; for i in $(seq 30); do echo $i > f$i; done; git add .; git commit -qm one
     git mv f1 g1; echo x >> f2; git commit -qam two; git gc -q; git fsck; git log --oneline; git status --short
@@ -92,22 +92,25 @@ async function outcome(folder: string, script: string): Promise<object> {
   return { status: done.status, stdout: quiet(done.stdout), stderr: quiet(done.stderr), tree: stdout }
 }
 
-t.test('tools leave in staging what they leave on a local disk, and say the same', async t => {
-  const mount = await Mount.start(t)
-  const local = await tempDir(t)
-  for (const [name, script] of Object.entries(SCRIPTS)) {
-    const folder = String(Object.keys(SCRIPTS).indexOf(name))
-    await mount.run('mkdir', [join(local, folder), mount.path('staging', folder)])
-    const expected = await outcome(join(local, folder), script)
-    t.same(await outcome(mount.path('staging', folder), script), expected, name)
-  }
-  await waitFor(mount, [mount.path('staging')])
-  const described = (path: string) => runOk('bash', ['-c', DESCRIBE], { cwd: path, timeoutMs: 60_000 })
-  const { cid } = await mount.json<PathCid>(['cid', mount.path('staging')])
-  const content = (text: string): string[] => text.split('\n').filter(line => /^[0-9a-f]{64} /.test(line))
-  t.same(
-    content((await described(mount.path('ipfs', cid!))).stdout),
-    content((await described(mount.path('staging'))).stdout),
-    'staging and ipfs/<its CID> agree byte for byte',
-  )
-})
+const title = 'tools leave in staging what they leave on a local disk, and say the same'
+
+for (const passthrough of ['auto', 'off'])
+  t.test(`${title}: passthrough ${passthrough}`, async t => {
+    const mount = await Mount.start(t, { args: ['--passthrough', passthrough] })
+    const local = await tempDir(t)
+    for (const [name, script] of Object.entries(SCRIPTS)) {
+      const folder = String(Object.keys(SCRIPTS).indexOf(name))
+      await mount.run('mkdir', [join(local, folder), mount.path('staging', folder)])
+      const expected = await outcome(join(local, folder), script)
+      t.same(await outcome(mount.path('staging', folder), script), expected, name)
+    }
+    await waitFor(mount, [mount.path('staging')])
+    const described = (path: string) => runOk('bash', ['-c', DESCRIBE], { cwd: path, timeoutMs: 60_000 })
+    const { cid } = await mount.json<PathCid>(['cid', mount.path('staging')])
+    const content = (text: string): string[] => text.split('\n').filter(line => /^[0-9a-f]{64} /.test(line))
+    t.same(
+      content((await described(mount.path('ipfs', cid!))).stdout),
+      content((await described(mount.path('staging'))).stdout),
+      'staging and ipfs/<its CID> agree byte for byte',
+    )
+  })

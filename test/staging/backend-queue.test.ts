@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type CID, CODEC_RAW, cidOf } from '../../src/core/cid.js'
+import { CidfsError } from '../../src/core/errors.js'
 import { BackendQueue } from '../../src/staging/backend-queue.js'
 import type { Store } from '../../src/store/store.js'
 import { openStore, QUIET } from '../store/support.js'
@@ -295,4 +296,26 @@ t.test('a nested file is pinned only when its top-level directory is handed over
   backend.broken = undefined
   await stage.cid(inner)
   t.ok(backend.pinned.has(`${await stage.cid(dir)}`))
+})
+
+t.test('a failure that cannot be written down is tried again all the same', async t => {
+  const fixture = await Fixture.open(t)
+  const { store, backend } = fixture
+  let release = () => {}
+  backend.gate = new Promise<void>(resolve => {
+    release = resolve
+  })
+  fixture.want(20, A)
+  await until('it is at work', () => backend.active > 0)
+  const transaction = store.transaction.bind(store)
+  let refused = 0
+  store.transaction = () => {
+    refused++
+    throw new CidfsError('NO_SPACE', 'no space')
+  }
+  release()
+  await until('it could not be written', () => refused >= 2)
+  store.transaction = transaction
+  await fixture.done()
+  t.same(fixture.pinned, strings(A))
 })

@@ -1,9 +1,13 @@
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { CID, CODEC_DAG_PB, Digest, keyOf } from '../../src/core/cid.js'
+import { CidfsError } from '../../src/core/errors.js'
 import { BlockService } from '../../src/sources/block-service.js'
 import { NamedPins } from '../../src/staging/named-pins.js'
+import { gc } from '../../src/store/gc.js'
 import { Store } from '../../src/store/store.js'
+import type { Links } from '../../src/store/walk.js'
+import { links } from '../../src/unixfs/inspect.js'
 import { TestNetwork } from '../fs/support.js'
 import { QUIET } from '../store/support.js'
 import { Dag, link, pattern } from '../support/dag.js'
@@ -40,6 +44,14 @@ async function open(t: Test, options: Options = {}) {
     until(`pin ${ino} is ${state}`, () => pins.find(ino)?.state === state)
   const names = () => [...pins.list()].map(pin => `${pin.name}`)
   return { dir, store, network, blocks, pins, close, create, becomes, names, dag: new Dag(network) }
+}
+
+function gate(): { opened: Promise<void>; open: () => void } {
+  let open = () => {}
+  const opened = new Promise<void>(resolve => {
+    open = resolve
+  })
+  return { opened, open }
 }
 
 function name(text: string): Buffer {
@@ -257,6 +269,72 @@ t.test('replacing content by itself, in another version of its CID, keeps it pin
   pins.start()
   await becomes(ino, 'pinned')
   t.ok(store.pins.has(cid))
+})
+
+t.test('a block that is collected while the way to it was missing is fetched again', async t => {
+  const { store, network, dag, create, becomes } = await open(t)
+  const leaf = dag.raw(pattern(5000))
+  const late = dag.raw(pattern(60))
+  const root = dag.directory([link(leaf, 'a'), link(late, 'b')])
+  const kept = new Dag({ add: (cid, bytes) => store.put(cid, bytes) })
+  let chain = kept.directory([])
+  for (let i = 0; i < 9; i++) chain = kept.directory([link(chain, 'next')])
+  store.put(leaf, network.blocks.get(keyOf(leaf))!)
+  const gates = new Map([root, late].map(cid => [keyOf(cid), gate()]))
+  const fetch = network.fetch.bind(network)
+  network.fetch = async (cid, options) => {
+    await gates.get(keyOf(cid))?.opened
+    return fetch(cid, options)
+  }
+  const ino = create('a', root)
+  await becomes(ino, 'fetching')
+  // the root comes after it was looked for, and before what nobody wants is removed
+  const slowly: Links = (cid, bytes) => {
+    gates.get(keyOf(root))?.open()
+    for (const end = performance.now() + 5; performance.now() < end; );
+    return links(cid, bytes)
+  }
+  await gc(store, { links: slowly, roots: [chain] })
+  t.ok(store.has(root) && !store.has(leaf), 'the leaf went')
+  gates.get(keyOf(late))?.open()
+  await becomes(ino, 'pinned')
+  t.ok([root, leaf, late].every(cid => store.has(cid)))
+})
+
+t.test('after a loss of blocks, what is missing is fetched again', async t => {
+  const { pins, store, network, dag, create, becomes } = await open(t)
+  const root = folder(dag, 1)
+  const ino = create('a', root)
+  await becomes(ino, 'pinned')
+  t.same([...pins.pending()], [])
+  const lost = dag.cids[0]!
+  store.forgetMissing(lost, store.locate(lost)!)
+  const asked = network.requests.length
+  pins.recheck()
+  t.match([...pins.pending()], [{ ino, state: 'queued' }])
+  await becomes(ino, 'pinned')
+  t.ok(store.has(lost))
+  t.equal(network.requests.length, asked + 1)
+})
+
+t.test('an index that cannot be written delays a pin, and ends nothing', async t => {
+  const { store, network, dag, create, becomes } = await open(t)
+  const root = folder(dag, 1)
+  const { opened, open: release } = gate()
+  const fetch = network.fetch.bind(network)
+  network.fetch = (cid, options) => opened.then(() => fetch(cid, options))
+  const ino = create('a', root)
+  await becomes(ino, 'fetching')
+  const transaction = store.transaction.bind(store)
+  let refused = 0
+  store.transaction = () => {
+    refused++
+    throw new CidfsError('NO_SPACE', 'no space')
+  }
+  release()
+  await until('it could not be written', () => refused >= 2)
+  store.transaction = transaction
+  await becomes(ino, 'pinned')
 })
 
 t.test('two names are exchanged', async t => {

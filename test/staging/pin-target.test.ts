@@ -24,7 +24,17 @@ t.test('names below the CID are kept as they are', async t => {
 })
 
 t.test('what names no CID is refused', async t => {
-  const refused = ['', '/', 'nonsense', `/${cid}`, `/tmp/${cid}`, '../staging/x', '/ipfs/', '/ipfs/x', '../ipfs/..']
+  const refused = [
+    '',
+    '/',
+    'nonsense',
+    `/${cid}`,
+    `/tmp/${cid}`,
+    '../staging/x',
+    '/ipfs/',
+    '/ipfs/x',
+    '../ipfs/..',
+  ]
   for (const target of [...refused, `../ipfs/${cid}x`, `../ipfs/${cid}/../other`]) {
     t.throws(() => parsePinTarget(Buffer.from(target)), { code: 'INVALID' }, target)
   }

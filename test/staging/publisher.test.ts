@@ -40,13 +40,14 @@ async function publisherOver(
   const { HashPool } = await import('../../src/staging/hash-pool.js')
   const pool = new HashPool(1)
   const hashes = new GatedHashes(pool)
-  const { names, contents, queue } = stage.staging
+  const { names, contents, queue, local } = stage.staging
   const publisher = new Publisher({
     store: stage.store,
     names,
     contents,
     queue,
     hashes: hashes as unknown as HashPool,
+    local,
     onPublished: () => {},
     ...parts,
   })

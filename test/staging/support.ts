@@ -23,6 +23,9 @@ export interface StageOptions {
   backend?: Backend
   copyContent?: CopyContent
   resume?: boolean
+  /** Of another boot of the machine than the last: what was not synced is gone. */
+  bootId?: string
+  localNames?: readonly string[]
   /** Publishes nothing until `staging.start()`. */
   idle?: boolean
 }
@@ -54,10 +57,19 @@ export class Stage {
   /** Ends with the test. */
   static async open(t: Owner, options: StageOptions = {}): Promise<Stage> {
     const dir = options.dir ?? join(await tempDir(t), 'state')
-    const store = await Store.open(dir, QUIET)
+    const { bootId } = options
+    const store = await Store.open(dir, bootId === undefined ? QUIET : { ...QUIET, bootId })
     const blocks = { get: (cid: CID) => blockOf(store, cid) }
     const { settleMs = 0, copyContent = contentCopier(store, blocks), backend, resume = false } = options
-    const staging = new Staging(store, { owner: OWNER, settleMs, copyContent, backend, resume })
+    const localNames = options.localNames === undefined ? {} : { localNames: options.localNames }
+    const staging = new Staging(store, {
+      owner: OWNER,
+      settleMs,
+      copyContent,
+      backend,
+      resume,
+      ...localNames,
+    })
     const stage = new Stage(store, staging, dir)
     atEnd(t, () => stage.close())
     if (options.idle !== true) staging.start()

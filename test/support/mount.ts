@@ -16,8 +16,10 @@ import { atEnd, type Owner, tempDir } from './temp.js'
 
 const START_TIMEOUT_MS = 30_000
 const STOP_TIMEOUT_MS = 45_000
-/** What a daemon may hold more than at its start: connections, worker threads, open packs. */
+/** What a daemon may hold more than at its start: connections, worker threads. */
 const DESCRIPTOR_GROWTH = 100
+/** Containers that the store keeps open, for having been read, and a few that are being written. */
+const MAX_CONTAINERS = 256 + 16
 
 export interface MountOptions {
   gateways?: string[]
@@ -137,8 +139,11 @@ export class Mount {
       // a pack may be open once for appending and once for reading
       return target.endsWith(' (deleted)') || !target.startsWith(this.stateDir) || nth > 2
     })
-    const growth = now.length - this.descriptorsAtStart.length
-    return growth > DESCRIPTOR_GROWTH ? [...leaked, `${growth} more descriptors than at the start`] : leaked
+    const containers = now.filter(target => target.startsWith(this.stateDir)).length
+    const growth = now.length - containers - this.descriptorsAtStart.length
+    if (growth > DESCRIPTOR_GROWTH) leaked.push(`${growth} more descriptors than at the start`)
+    if (containers > MAX_CONTAINERS) leaked.push(`${containers} descriptors of files in the state directory`)
+    return leaked
   }
 
   /** Kills the daemon as a crash would. The dead mount stays until `stop`, or a `cidfs unmount` of the test. */

@@ -16,6 +16,8 @@ export function atEnd(t: Owner, end: () => Promise<void>): void {
       await end()
     } catch (err) {
       if (t.fail === undefined) throw err
+      // tap shows where it failed late, not with what
+      console.error(err)
       t.fail(err instanceof Error ? err.message : String(err))
     }
   })

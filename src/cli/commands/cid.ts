@@ -22,6 +22,8 @@ export function cidCommand(): Command {
 
 function cidOrThrow(path: string, { cid, state, error }: PathCid): string {
   if (cid !== null) return cid
+  if (state === 'local')
+    throw new CidfsError('BUSY', `${path} has a name that is not published (--local-names)`, { path })
   const hint =
     state === 'failed' ? `publishing failed: ${error}` : `it is ${state}; cidfs wait ${path} waits for it`
   throw new CidfsError('BUSY', `${path} has no CID yet: ${hint}`, { path })

@@ -64,6 +64,7 @@ function describe(report: StatusReport): string[] {
     `  state    ${report.stateDir}`,
     `  held     ${count(store.blocks, 'block')}, ${formatBytes(store.bytes)}, ${count(store.pins, 'pin')}; ${formatBytes(store.freeBytes)} free on disk`,
     `  staging  ${describeStaging(staging)}`,
+    ...describePins(report.pins),
     ...(report.sources.length === 0 ? ['  sources  none'] : report.sources.map(describeSource)),
     `  kernel   ${count(fuse.requests, 'request')}, ${fuse.inFlight} in flight, ${count(fuse.errors, 'error')}; passthrough ${fuse.passthrough}`,
     `  memory   ${formatBytes(memory.rssBytes)}`,
@@ -81,6 +82,12 @@ function describeStaging({
   if (writing + queued + publishing + failed === 0) return 'everything is published'
   const error = failed === 0 || lastError === null ? '' : ` (last: ${oneLine(lastError)})`
   return `${writing} being written, ${queued} queued (${formatBytes(queuedBytes)}), ${publishing} publishing, ${failed} failed${error}`
+}
+
+function describePins({ queued, fetching, failed, lastError }: StatusReport['pins']): string[] {
+  if (queued + fetching + failed === 0) return []
+  const error = lastError === null ? '' : ` (last: ${oneLine(lastError)})`
+  return [`  pins     ${fetching} being fetched, ${queued} queued, ${failed} failed${error}`]
 }
 
 function describeSource(source: SourceReport): string {
