@@ -4,7 +4,7 @@ Usage: crash-workload.py STAGING SEED WORKERS LOG; commands are lines on standar
 JSON. Each worker owns some names and keeps a model of them: what every call that returned has made of them. A call
 that the crash cut off leaves several worlds that are right; what is found must be one of them.
 """
-import base64, collections, errno, hashlib, json, os, random, stat, sys, threading
+import base64, collections, errno, hashlib, json, os, random, stat, sys, threading, traceback
 
 STAGING, SEED, WORKERS, LOG = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 IPFS = os.path.join(os.path.dirname(STAGING), 'ipfs')
@@ -314,4 +314,8 @@ COMMANDS = {'start': start, 'join': join, 'finish': finish, 'check': check, 'pub
             'mirror': mirror}
 for line in sys.stdin:
     command, _, argument = line.strip().partition(' ')
-    print(json.dumps(COMMANDS[command](argument)), flush=True)
+    try:
+        answer = COMMANDS[command](argument)
+    except OSError:
+        answer = {'faults': [traceback.format_exc()]}
+    print(json.dumps(answer), flush=True)

@@ -22,7 +22,7 @@ import { imported } from '../unixfs/importer.js'
 import { MemoryBlocks } from '../unixfs/support.js'
 import { waitFor } from './staged.js'
 
-const KILLS = Number(process.env.CIDFS_CRASH_KILLS ?? (process.env.CI === 'true' ? 200 : 30))
+const KILLS = Number(process.env.CIDFS_CRASH_KILLS ?? (process.env.CI === 'true' ? 200 : 24))
 const SEED = Number(process.env.CIDFS_CRASH_SEED ?? Date.now() % 1_000_000)
 const WORKERS = 4
 /** The daemon works this long before it is killed, at most. */

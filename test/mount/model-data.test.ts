@@ -11,17 +11,19 @@ import { Mount, type MountOptions } from '../support/mount.js'
 import { packageRoot } from '../support/root.js'
 import { tempDir } from '../support/temp.js'
 import { LineProgram } from './line-program.js'
+import { isSound } from './staged.js'
 
 type Operation = readonly [string, ...number[]]
 
 const RUNS = Number(process.env.CIDFS_MODEL_RUNS ?? 60)
 const SEED = Number(process.env.CIDFS_MODEL_SEED ?? Date.now() % 2 ** 31)
 const LENGTH = 60
+const TIME_LIMIT_MS = Math.max(60_000, RUNS * 1000)
 /** Sequences that go on with files of an earlier mount. */
 const LATER = 10
 const SAME = 'null'
 
-t.setTimeout(Math.max(110_000, RUNS * 2000))
+t.setTimeout(TIME_LIMIT_MS + 50_000)
 
 const seed = fc.integer({ min: 0, max: 255 })
 const position = fc.oneof(
@@ -133,6 +135,7 @@ for (const [i, mode] of MODES.entries()) {
       for (const [i, steps] of later.entries()) {
         t.equal(await run.change(files[i % files.length]!, steps), SAME, JSON.stringify(steps))
       }
+      await isSound(t, run.mount)
     }
   })
 }
@@ -146,7 +149,11 @@ async function fresh(t: Test, run: Run): Promise<string[]> {
     if (found !== SAME) throw new Error(found)
   })
   const runs = Math.ceil(RUNS / MODES.length)
-  const result = await fc.check(property, { numRuns: runs, seed: SEED, interruptAfterTimeLimit: 60_000 })
+  const result = await fc.check(property, {
+    numRuns: runs,
+    seed: SEED,
+    interruptAfterTimeLimit: TIME_LIMIT_MS,
+  })
   const steps = result.counterexample?.[0].filter(step => step !== null)
   t.notOk(result.failed, JSON.stringify(steps) ?? 'no difference', { error: `${result.errorInstance}` })
   t.notOk(result.interrupted, 'all of them ran in time')

@@ -101,4 +101,10 @@ export const REGRESSIONS: Record<string, Operation[]> = {
     ['write', 'a', 'O_APPEND', 2, 300],
     ['read', 'a'],
   ],
+  'a folder that is removed while open has no links': [
+    ['open', 0, 'd/e', O_RDONLY, 0o644],
+    ['rmdir', 'd/e'],
+    ['fstat', 0],
+    ['openat', 0, 'x', O_CREAT | O_RDWR, 0o644],
+  ],
 }

@@ -8,7 +8,7 @@ import t from 'tap'
 import { Mount } from '../support/mount.js'
 import { run } from '../support/run.js'
 import { tempDir } from '../support/temp.js'
-import { waitFor } from './staged.js'
+import { isSound, waitFor } from './staged.js'
 
 t.setTimeout(110_000)
 
@@ -265,4 +265,5 @@ t.test('hard cases are as on a local disk', async t => {
     t.same(await outcome(mount.path('staging', `${i}`), script), expected, name)
   }
   t.same((await waitFor(mount, [mount.path('staging')])).failed, [], 'and what is left of it is published')
+  await isSound(t, mount)
 })

@@ -12,7 +12,7 @@ import { KuboNode, missingKubo } from '../support/kubo.js'
 import { Mount } from '../support/mount.js'
 import { run, runOk } from '../support/run.js'
 import { tempDir } from '../support/temp.js'
-import { waitFor } from './staged.js'
+import { isSound, waitFor } from './staged.js'
 
 t.setTimeout(110_000)
 
@@ -25,7 +25,7 @@ export GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_E
 const SCRIPTS: Record<string, string> = {
   'cp -a, mv, rm -rf': `
     mkdir -p a/b/c; seq 1000 > a/f; ln -s f a/l; chmod 750 a/b; touch -d @1000000000 a/f a/b/c
-    cp -a a copy; mv copy/b copy/moved; cp -a a/. copy; rm -rf a; stat -c '%n %a %Y' copy/f copy/b; ls -R`,
+    cp -a a copy; mv copy/b copy/moved; cp -a a/. copy; rm -rf a; stat -c '%n %a %Y' copy/f; stat -c '%n %a' copy/b; ls -R`,
   'zip and unzip': `
     mkdir -p src/deep; seq 50000 > src/deep/big; for i in $(seq 40); do echo $i > src/f$i; done; head -c 200000 /dev/zero > src/zeros
     zip -qr x.zip src; mkdir out; unzip -q x.zip -d out; diff -r src out/src && echo same; rm -r src
@@ -123,6 +123,7 @@ t.test(
       const { cid } = await mount.json<PathCid>(['cid', staged])
       t.equal(cid, await kubo.add(copy, ['--only-hash', '--hidden']), `${name}: the CID is Kubo's`)
     }
+    await isSound(t, mount)
   },
 )
 

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Test } from 'tap'
 import type { WaitResult } from '../../src/daemon/control-protocol.js'
 import type { Mount } from '../support/mount.js'
 
@@ -30,6 +31,12 @@ f = open(sys.argv[1], 'wb', 0); f.write(sys.argv[2].encode()); print('written', 
     child.stdin.end()
     await ended
   }
+}
+
+/** `cidfs fsck` finds every block and the books of `staging/` in order. */
+export async function isSound(t: Test, mount: Mount): Promise<void> {
+  const { status, stdout, stderr } = await mount.cli(['fsck', mount.dir], { timeoutMs: 60_000 })
+  t.equal(status, 0, 'fsck finds no damage', { found: stdout, stderr })
 }
 
 /** Files of content that is not published. */

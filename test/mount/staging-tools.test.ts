@@ -102,6 +102,7 @@ for (const passthrough of ['auto', 'off'])
       const folder = String(Object.keys(SCRIPTS).indexOf(name))
       await mount.run('mkdir', [join(local, folder), mount.path('staging', folder)])
       const expected = await outcome(join(local, folder), script)
+      t.notMatch(JSON.stringify(expected), /command not found|fatal:/, `${name}: the script is right`)
       t.same(await outcome(mount.path('staging', folder), script), expected, name)
     }
     await waitFor(mount, [mount.path('staging')])
