@@ -15,7 +15,7 @@ import { isSound } from './staged.js'
 
 type Operation = readonly [string, ...number[]]
 
-const RUNS = Number(process.env.CIDFS_MODEL_RUNS ?? 60)
+const RUNS = Number(process.env.CIDFS_MODEL_RUNS ?? 100)
 const SEED = Number(process.env.CIDFS_MODEL_SEED ?? Date.now() % 2 ** 31)
 const LENGTH = 60
 const TIME_LIMIT_MS = Math.max(60_000, RUNS * 1000)

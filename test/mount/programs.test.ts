@@ -61,8 +61,8 @@ END`,
     mkdir src; for i in 1 2 3; do echo "int f$i(void) { return $i; }" > src/f$i.c; done
     printf '#include <stdio.h>\\nint f1(void), f2(void), f3(void);\\nint main(void) { printf("%%d\\\\n", f1() + f2() + f3()); }\\n' > src/main.c
     printf 'OBJ = src/main.o src/f1.o src/f2.o src/f3.o\\nall: prog lib.a\\nprog: $(OBJ)\\n\\tcc -o $@ $^\\nlib.a: $(OBJ)\\n\\tar crD $@ $^\\nclean:\\n\\trm -f $(OBJ) prog lib.a\\n' > Makefile
-    make -s -j2 && ./prog; make -q all && echo 'up to date'; touch -d '1 minute' src/f2.c; make -n | wc -l
-    echo 'int f2(void) { return 20; }' > src/f2.c; touch -d '1 minute' src/f2.c; make -s; ./prog; make -s clean; make -s; cp prog copy; ./copy; ls`,
+    make -s -j2 && ./prog; make -q all && echo 'up to date'; touch -d '1 hour ago' src/f2.o; make -n | wc -l
+    echo 'int f2(void) { return 20; }' > src/f2.c; touch -d '1 hour ago' src/f2.o; make -s; ./prog; make -s clean; make -s; cp prog copy; ./copy; ls`,
   'Python: tempfile, zipfile, shutil': `python3 - <<'END'
 import os, shutil, tempfile, zipfile
 os.environ['TMPDIR'] = '.'

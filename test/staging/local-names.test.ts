@@ -3,7 +3,7 @@ import t from 'tap'
 import { checkStaging } from '../../src/staging/check.js'
 import { DEFAULT_LOCAL_NAMES } from '../../src/staging/local-names.js'
 import { until } from '../support/until.js'
-import { bytes, content, ROOT, Stage } from './support.js'
+import { bytes, content, FakeBackend, ROOT, Stage } from './support.js'
 
 const SIZES = [10, 200_000]
 
@@ -162,4 +162,19 @@ t.test('another list of names takes effect at the next start', async t => {
   t.equal(state(third, part), 'local')
   t.same(await published(third, dir), before)
   t.same(await isSound(third), [])
+})
+
+t.test('a back-end never hears of local names, and loses what becomes one', async t => {
+  const backend = new FakeBackend()
+  const stage = await Stage.open(t, { backend })
+  await stage.write('f~', 'local')
+  const ino = await stage.write('f', 'ordinary')
+  const whole = `${await published(stage, ino)}`
+  await until('the back-end has it', () => backend.pinned.has(whole))
+  stage.staging.rename(ROOT, bytes('f'), ROOT, bytes('f~'), true)
+  await until('the back-end has unpinned it', () => backend.pinned.size === 0)
+  t.equal(backend.calls.filter(call => call.startsWith('pin ')).length, 1, 'f~ was not offered')
+  stage.staging.rename(ROOT, bytes('f~'), ROOT, bytes('g'), true)
+  await until('the back-end has it again', () => backend.pinned.has(whole))
+  t.same(await isSound(stage), [])
 })
