@@ -204,7 +204,11 @@ class Collection {
       let batchBytes = 0
       for (const section of readSections(fd, PACK_HEADER.length, pack.length)) {
         if (this.#isWanted(pack, section)) {
-          batch.push({ cid: CID.decode(section.cid.bytes.slice()), bytes: section.bytes.slice() })
+          // copies: the section is a view of a buffer that is filled anew, and `slice` of a Buffer is one, too
+          batch.push({
+            cid: CID.decode(Uint8Array.from(section.cid.bytes)),
+            bytes: Uint8Array.from(section.bytes),
+          })
           batchBytes += section.bytes.length
           carried += Math.max(section.bytes.length, 1)
         }

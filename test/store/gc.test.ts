@@ -83,6 +83,21 @@ t.test('wanted blocks of packs that are mostly dead are carried forward', async 
   t.equal(held(store, wanted), 20)
 })
 
+t.test('what is carried forward from a large pack is what was in it', async t => {
+  const store = await openStore(t, QUIET)
+  const wanted: Block[] = []
+  for (let i = 0; i < 240; i++) {
+    const block = rawBlock(i, i % 4 === 0 ? 500 : 64 * 1024) // several windows of the reader in all
+    store.put(block.cid, block.bytes)
+    if (i % 4 !== 0) continue
+    wanted.push(block)
+    store.pins.add(block.cid, 'me')
+  }
+  t.equal((await gc(store, { links })).packs, 1)
+  t.equal(held(store, wanted), wanted.length)
+  t.same((await fsck(store)).bad, [])
+})
+
 t.test('roots and containers that the caller names stay', async t => {
   const store = await openStore(t, SMALL_PACKS)
   const tree = putTree(store, 'tree', 10, 1000)

@@ -108,10 +108,12 @@ export class Mount {
     return uid === undefined ? {} : { uid, gid: gid ?? uid }
   }
 
-  /** What the daemon's descriptors are open on, as /proc shows it, sorted. */
+  /** What the daemon's descriptors are open on, as /proc shows it, sorted; none when it has died. */
   async descriptors(): Promise<string[]> {
     const dir = `/proc/${this.pid}/fd`
-    const targets = (await readdir(dir)).map(fd => readlink(join(dir, fd)).catch(() => undefined))
+    const targets = (await readdir(dir).catch(() => [])).map(fd =>
+      readlink(join(dir, fd)).catch(() => undefined),
+    )
     return (await Promise.all(targets)).filter(target => target !== undefined).sort()
   }
 
@@ -186,7 +188,8 @@ export class Mount {
 
   private async end(): Promise<string[]> {
     const { daemon } = this
-    if (daemon.exitCode !== null) return [`the daemon had ended with ${daemon.exitCode}`]
+    const ended = daemon.exitCode ?? daemon.signalCode
+    if (ended !== null) return [`the daemon had ended with ${ended}`]
     const faults = (await this.leakedDescriptors()).map(target => `leaked descriptor: ${target}`)
     daemon.kill('SIGTERM')
     const timer = setTimeout(() => daemon.kill('SIGKILL'), STOP_TIMEOUT_MS)
