@@ -99,7 +99,7 @@ class Worker:
             if taken < len(piece):
                 # the kernel asks page by page; what was taken before the daemon died counts as written
                 self.model[name] = old[:offset] + piece[:taken] + old[offset + taken:]
-                raise OSError(errno.EIO, f'{taken} of {len(piece)} bytes taken')
+                raise OSError(errno.ENOTCONN, f'{taken} of {len(piece)} bytes taken')
 
     def edit(self, name, flags, data, sync):
         self.with_parent(name)
