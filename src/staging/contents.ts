@@ -61,6 +61,8 @@ export class Contents {
   readonly #copy: CopyContent
   readonly #open = new Map<number, OpenContent>()
   readonly #unsaved = new Set<OpenContent>()
+  /** Working objects of an earlier daemon. */
+  readonly #inherited = new Set<number>()
   #saveTimer: NodeJS.Timeout | undefined
   #passthrough = true
 
@@ -138,6 +140,14 @@ export class Contents {
   #written(content: OpenContent, stamp: Stamp): void {
     content.node.mode = withoutSuid(content.node.mode)
     this.#changed(content, stamp.sizeBytes, stamp.mtime)
+  }
+
+  /**
+   * Whether the working object may be written past us, so that it must not be sealed: the kernel has opens on it,
+   * or programs that outlived the daemon before still have.
+   */
+  mayBeWrittenUnseen({ ino, object }: StagingNode): boolean {
+    return this.isPassedThrough(ino) || (object !== undefined && this.#inherited.has(object))
   }
 
   /** Whether there are opens that the kernel serves from the working object. */
@@ -312,6 +322,7 @@ export class Contents {
   /** Working objects whose size the record does not know (the daemon died while they were written). */
   recover(node: StagingNode): void {
     if (node.object === undefined) return
+    this.#inherited.add(node.object)
     const stats = fs.statSync(this.#store.objectPath(node.object), { throwIfNoEntry: false, bigint: true })
     const { sizeBytes, mtime } = stats === undefined ? { sizeBytes: 0, mtime: now() } : stampFrom(stats)
     if (sizeBytes === node.sizeBytes) return

@@ -235,11 +235,11 @@ export class Publisher {
     const { store, contents, queue } = this.#parts
     const { generation, object, sizeBytes } = node
     if (object === undefined) return void queue.putBack(job.ino)
-    const copy = contents.isPassedThrough(job.ino) ? await this.#copyOf(object) : undefined
+    const copy = contents.mayBeWrittenUnseen(node) ? await this.#copyOf(object) : undefined
     const file = new SharedFd(store.objectPath(copy ?? object), 'r')
     try {
       const synced = this.#sync(copy ?? object, file.fd)
-      const [hashed] = await Promise.allSettled([this.#digestsOf(node, file.fd), synced]) // both use the descriptor
+      const [hashed] = await Promise.allSettled([this.#digestsOf(node, file.fd, copy), synced]) // both use the descriptor
       await synced
       if (hashed.status === 'rejected') throw hashed.reason
       const digests = hashed.value
@@ -252,7 +252,7 @@ export class Publisher {
     }
   }
 
-  /** The kernel has readers on a working object, and will have the next writer on it too: it cannot be sealed. */
+  /** What may be written past us, by the next writer that the kernel lets in or by an old one, cannot be sealed. */
   async #copyOf(object: number): Promise<number> {
     const { store } = this.#parts
     const { container, path } = store.createObject()
@@ -265,9 +265,10 @@ export class Publisher {
     return container
   }
 
-  async #digestsOf(node: StagingNode, fd: number): Promise<Uint8Array> {
+  /** A copy is hashed itself: what was hashed ahead is the original. */
+  async #digestsOf(node: StagingNode, fd: number, copy: number | undefined): Promise<Uint8Array> {
     const { sizeBytes } = node
-    const begun = await this.#headStart.take(node)
+    const begun = copy === undefined ? await this.#headStart.take(node) : undefined
     return begun ?? this.#parts.hashes.hashFile(fd, sizeBytes, CHUNK_BYTES)
   }
 

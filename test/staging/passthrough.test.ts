@@ -1,9 +1,11 @@
 /** Working objects that somebody else writes to: the kernel, here played by writes to the descriptor it was given. */
 import {
+  closeSync,
   existsSync,
   fstatSync,
   ftruncateSync,
   futimesSync,
+  openSync,
   readdirSync,
   readFileSync,
   writeSync,
@@ -201,4 +203,21 @@ t.test('an object that is gone with its unlinked file leaves nothing behind', as
   await stage.store.flush()
   await until('the object is gone', () => !existsSync(path))
   t.same(stage.store.unsealedObjects(), [])
+})
+
+t.test('a program that outlives the daemon cannot change what the next one publishes', async t => {
+  const stage = await Stage.open(t, { idle: true })
+  const data = content(LARGE)
+  const ino = await stage.write('f', data)
+  const outlived = openSync(stage.store.objectPath(stage.node(ino).object!), 'r+')
+  t.teardown(() => closeSync(outlived))
+  await stage.crash()
+  const next = await Stage.open(t, { dir: stage.dir })
+  const cid = await next.cid(ino)
+  writeSync(outlived, Buffer.from('overwritten'), 0, 11, 1000)
+  t.same(await next.readCid(cid), data)
+  await until('only the copy is left', async () => {
+    await next.store.flush()
+    return objects(next).length === 1
+  })
 })
