@@ -11,6 +11,7 @@ import { CID } from '../core/cid.js'
 import { messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { Store } from '../store/store.js'
+import { retryDelayMs } from './back-off.js'
 import type { Backend } from './backend.js'
 import { inoKey, keyIno } from './keys.js'
 
@@ -37,8 +38,6 @@ export interface BackendState {
 }
 
 const CONCURRENCY = 2
-const FIRST_RETRY_MS = 1_000
-const LAST_RETRY_MS = 5 * 60_000
 
 export class BackendQueue {
   readonly #backend: Backend
@@ -237,7 +236,7 @@ export class BackendQueue {
     if (wish === undefined) return void this.#pending.delete(ino)
     if (!same(wish.wanted, tried.wanted)) return void this.#pending.set(ino, 0)
     const tries = wish.tries + 1
-    this.#pending.set(ino, Date.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (tries - 1)))
+    this.#pending.set(ino, Date.now() + retryDelayMs(tries))
     try {
       this.#put(ino, { ...wish, tries, error: `${this.#backend.name}: ${error}` })
     } catch (err) {

@@ -13,6 +13,7 @@ import type { Database } from 'lmdb'
 import { messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { Store } from '../store/store.js'
+import { retryDelayMs } from './back-off.js'
 import { inoKey, keyIno } from './keys.js'
 import type { Namespace } from './namespace.js'
 import { STAGING_ROOT_INO, type StagingNode } from './node.js'
@@ -36,9 +37,6 @@ interface StoredJob {
   tries: number
   error?: string
 }
-
-const FIRST_RETRY_MS = 1_000
-const LAST_RETRY_MS = 5 * 60_000
 
 export class DirtyQueue {
   readonly #names: Namespace
@@ -150,7 +148,7 @@ export class DirtyQueue {
     job.running = false
     job.tries++
     job.error = error
-    job.dueMs = Date.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (job.tries - 1))
+    job.dueMs = Date.now() + retryDelayMs(job.tries)
     this.#settling.delete(ino)
     this.#unordered.set(ino, job)
     this.onChange()

@@ -14,6 +14,7 @@ import { dagKey } from '../store/cid-key.js'
 import type { Store } from '../store/store.js'
 import { completeness } from '../store/walk.js'
 import { links } from '../unixfs/inspect.js'
+import { FIRST_RETRY_MS, retryDelayMs } from './back-off.js'
 import type { Owner } from './namespace.js'
 import { now, type Timestamp } from './node.js'
 import { type PinRecord, PinRecords } from './pin-records.js'
@@ -22,8 +23,6 @@ const log = logger('staging:named-pins')
 
 /** DAGs that are fetched at the same time; each of them fetches many blocks. */
 const CONCURRENCY = 2
-const FIRST_RETRY_MS = 1_000
-const LAST_RETRY_MS = 5 * 60_000
 
 /** Begins every owner of a pin that this module makes in the store; its id follows. */
 const OWNER_PREFIX = 'pin:'
@@ -349,7 +348,7 @@ export class NamedPins {
     const record = this.#record(ino)
     const tries = record.tries + 1
     log('%s: try %d: %s', record.name, tries, error)
-    this.#due.set(ino, Date.now() + Math.min(LAST_RETRY_MS, this.#firstRetryMs * 2 ** (tries - 1)))
+    this.#due.set(ino, Date.now() + retryDelayMs(tries, this.#firstRetryMs))
     try {
       this.#store.transaction(() => this.#records.put({ ...record, tries, error }))
     } catch (err) {
