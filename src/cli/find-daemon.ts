@@ -22,14 +22,6 @@ export async function daemonAt(dir: string): Promise<DaemonRecord | undefined> {
   return daemons.find(daemon => daemon.mountpoint === real)
 }
 
-/** As `daemonAt`. @throws CidfsError `NOT_RUNNING` */
-export async function requireDaemonAt(dir: string): Promise<DaemonRecord> {
-  const daemon = await daemonAt(dir)
-  if (daemon === undefined)
-    throw new CidfsError('NOT_RUNNING', `no cidfs daemon serves ${dir}`, { path: dir })
-  return daemon
-}
-
 /**
  * The daemon that serves all of `paths`, and the paths relative to its mountpoint.
  * @throws CidfsError `NOT_RUNNING`, `INVALID` when they lie in different mounts.

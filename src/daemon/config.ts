@@ -13,6 +13,7 @@ import { homedir } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
 import { parse, TomlError } from 'smol-toml'
 import { CidfsError, messageOf } from '../core/errors.js'
+import { DEFAULT_READ_DEADLINE_MS } from '../sources/config.js'
 import { DEFAULT_LOCAL_NAMES } from '../staging/local-names.js'
 import { BadValue, nearest, OPTIONS, type Option } from './config-options.js'
 import { isWithin, resolveOutsideMounts } from './registry.js'
@@ -100,7 +101,7 @@ function compose(mountpoint: string, values: Values, env: Environment): Config {
     transport: 'native',
     passthrough: values.get('passthrough') === 'off' ? 'off' : 'auto',
     allowOther: values.get('allow-other') === true,
-    readDeadlineMs: (values.get('read-deadline') as number | undefined) ?? 30_000,
+    readDeadlineMs: (values.get('read-deadline') as number | undefined) ?? DEFAULT_READ_DEADLINE_MS,
     settleMs: (values.get('settle') as number | undefined) ?? 150,
     localNames: (values.get('local-names') as string[] | undefined) ?? DEFAULT_LOCAL_NAMES,
     log: text('log'),
