@@ -236,14 +236,15 @@ class Check {
       parentEnd(STAGING_ROOT_INO),
     )) {
       const node = this.#node(keyIno(key, INO_BYTES))
-      const cid = node && currentCid(node) // an earlier content need not be: it may come from elsewhere
+      if (node?.parent !== STAGING_ROOT_INO) continue // it has left since its key was read
+      const cid = currentCid(node) // an earlier content need not be: it may come from elsewhere
       if (
         cid === undefined ||
-        this.#isLocal(node!.ino) ||
-        this.#store.pins.owners(cid).includes(`staging:${node?.ino}`)
+        this.#isLocal(node.ino) ||
+        this.#store.pins.owners(cid).includes(`staging:${node.ino}`)
       )
         continue
-      this.#fault(node!, `${cid} is not pinned`)
+      this.#fault(node, `${cid} is not pinned`)
     }
     for (const { cid, owners } of this.#store.pins.list()) {
       for (const owner of owners) this.#checkOwner(cid, owner)
