@@ -5,7 +5,19 @@ import t from 'tap'
 import { packageRoot } from './support/root.js'
 
 /** From the top. */
-const LAYERS = ['cli', 'daemon', 'fuse', 'fs', 'staging', 'unixfs', 'sources', 'store', 'core']
+const LAYERS = [
+  'cli',
+  'daemon',
+  'fuse',
+  'fs',
+  'staging',
+  'unixfs',
+  'sources',
+  'p2p',
+  'bitswap',
+  'store',
+  'core',
+]
 const src = join(packageRoot, 'src')
 
 interface Import {
