@@ -3,7 +3,8 @@
  *
  * Invariant: no more than the window is on its way or unread ahead of the reader, and nothing is guessed before
  * two reads in a row have been next to each other. Guesses never fail anything: an error ends them until the
- * reader has come past it or has jumped.
+ * reader has come past it or has jumped. A reader that skips into what was guessed goes on from there: pages that
+ * other readers of the file brought are not asked for, and what is on its way is not fetched twice.
  * Why a window that grows: one block takes one round trip, and a program that reads to the end is better served
  * by tens of MiB on their way, one that looks at a header by none.
  */
@@ -74,8 +75,7 @@ export class ReadAhead {
   /** To be told of every read of the handle, before or while it is answered. Never waits, never fails. */
   onRead(offset: number, sizeBytes: number): void {
     if (this.#closed) return
-    const inRow = Math.abs(offset - this.#position) <= IN_ROW_BYTES && this.#readsInRow > 0
-    if (inRow) this.#advance(offset + sizeBytes)
+    if (this.#isInRow(offset)) this.#advance(offset + sizeBytes)
     else this.#jump(offset + sizeBytes)
     if (this.#readsInRow >= 2) void this.#topUp()
   }
@@ -89,6 +89,12 @@ export class ReadAhead {
   /** Bytes kept on their way while reads are in a row. */
   get windowBytes(): number {
     return this.#window
+  }
+
+  #isInRow(offset: number): boolean {
+    if (this.#readsInRow === 0) return false
+    const furthest = Math.max(this.#position, this.#aheadTo)
+    return offset >= this.#position - IN_ROW_BYTES && offset <= furthest + IN_ROW_BYTES
   }
 
   #advance(end: number): void {

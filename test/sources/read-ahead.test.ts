@@ -68,6 +68,21 @@ t.test('pieces of one read may come in any order', async t => {
   t.ok(signals.every(signal => !signal.aborted))
 })
 
+t.test('a reader that skips into what is on its way cancels nothing and goes on from there', async t => {
+  const { asked, signals, blocks, plan, sizeBytes } = file(64)
+  const ahead = new ReadAhead(blocks, sizeBytes, plan)
+  for (let position = 0; position < 8; position++) {
+    ahead.onRead(position * MIB, MIB)
+    await settle()
+  }
+  const furthest = Math.max(...asked)
+  t.ok(furthest > 12, `asked up to ${furthest}`)
+  ahead.onRead(furthest * MIB, MIB) // others of the file's readers have brought the pages between
+  await settle()
+  t.ok(signals.every(signal => !signal.aborted))
+  t.ok(Math.max(...asked) > furthest, 'and more is asked for')
+})
+
 t.test('a jump cancels what is on its way, shrinks the window, and needs two reads again', async t => {
   const { asked, signals, blocks, plan, sizeBytes } = file(400)
   const ahead = new ReadAhead(blocks, sizeBytes, plan)

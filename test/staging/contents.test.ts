@@ -130,7 +130,7 @@ t.test('a file emptied while its copy is made stays empty', async t => {
   t.equal(Buffer.from(await stage.read(ino)).toString('latin1'), 'new\0\0late')
   stage.staging.close(ino, true)
   stage.staging.close(ino, true)
-  await until('only the working object is left', () => stage.store.unsealedObjects().length === 1)
+  await until('the copy is dropped', () => stage.store.unsealedObjects().length <= 1)
 })
 
 t.test('a copy that fails fails the write, and keeps the file as it was', async t => {
