@@ -1,0 +1,26 @@
+/** Multiaddrs of peers: whose they are, and whether this node could dial them. */
+import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+
+/** The peer that a multiaddr names last (not a relay on the way). */
+export function peerIdIn(address: Multiaddr): string | undefined {
+  return address.getComponents().findLast(({ code }) => code === CODE_P2P)?.value
+}
+
+/** An address of this peer, with its id; undefined when the text is nonsense or names another peer. */
+export function addressOf(id: string, text: string): Multiaddr | undefined {
+  try {
+    const address = multiaddr(text)
+    const named = peerIdIn(address)
+    if (named !== undefined) return named === id ? address : undefined
+    return address.encapsulate(`/p2p/${id}`)
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Whether an address is one for plain TCP, the only transport here. Records name many others, often first.
+ */
+export function isTcpAddress(text: string): boolean {
+  return /^\/[^/]+\/[^/]+\/tcp\/\d+(\/p2p\/[^/]+)?$/.test(text)
+}
