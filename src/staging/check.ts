@@ -9,7 +9,7 @@
 import { existsSync } from 'node:fs'
 import type { Database } from 'lmdb'
 import type { Location } from '../core/blocks.js'
-import type { CID } from '../core/cid.js'
+import { CID } from '../core/cid.js'
 import { messageOf } from '../core/errors.js'
 import { FIRST_KEY, keyBehind } from '../store/environment.js'
 import { Pacer } from '../store/pacer.js'
@@ -65,6 +65,7 @@ class Check {
   /** Blocks found complete below one CID need not be walked again below another. */
   readonly #seen = new Seen()
   readonly #used = new Set<number>()
+  readonly #slots = new Set<number>()
   readonly #faults: StagingFault[] = []
   #count = 0
 
@@ -138,6 +139,10 @@ class Check {
   }
 
   #checkObject({ object, ...node }: StagingNode): void {
+    if (node.slot !== undefined) {
+      this.#checkSlot(node, node.slot)
+      return
+    }
     if (object === undefined) {
       const hasContent = node.type === 'file' && node.sizeBytes > 0
       if (node.dirty && hasContent) this.#fault(node, 'its content is neither published nor in an object')
@@ -147,6 +152,12 @@ class Check {
     const known = this.#store.containers.get(object)
     if (known?.kind !== 'object' || known.sealed) this.#fault(node, `object ${object} is not its own`)
     else if (!existsSync(this.#store.objectPath(object))) this.#fault(node, `object ${object} is missing`)
+  }
+
+  #checkSlot(node: Omit<StagingNode, 'object'>, slot: number): void {
+    if (!node.dirty) this.#fault(node, 'it is published and still has a slot of the nursery')
+    if (this.#slots.has(slot)) this.#fault(node, `slot ${slot} of the nursery is not its own`)
+    this.#slots.add(slot)
   }
 
   #checkSubdirectories(node: StagingNode): void {
@@ -257,8 +268,8 @@ class Check {
     const ino = OWNER.exec(owner)?.[1]
     if (ino === undefined || !this.#store.pins.owners(cid).includes(owner)) return
     const node = this.#node(Number(ino))
-    const pinned = node?.parent === STAGING_ROOT_INO ? lastCid(node) : undefined
-    if (pinned?.equals(cid) !== true)
+    const pinned = node?.parent === STAGING_ROOT_INO ? [lastCid(node), ...replacedCids(node)] : []
+    if (!pinned.some(known => known?.equals(cid)))
       this.#faultOf(`node ${ino}`, `${cid} is pinned for it, and not its content`)
   }
 
@@ -309,4 +320,8 @@ class Check {
       )
     }
   }
+}
+
+function replacedCids({ replaced = [] }: StagingNode): CID[] {
+  return replaced.map(cid => CID.decode(cid))
 }

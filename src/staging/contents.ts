@@ -1,58 +1,35 @@
 /**
  * The bytes of staged files that are not published: working objects, open or not.
  *
- * Invariant: a node has a working object exactly while its content is not published (`node.object`). Writing
- * to a published file first makes a working copy; the published object never changes. All opens of a file
- * share one descriptor.
+ * Invariant: a node has a working object (`node.object`), or a slot of the nursery (`node.slot`), exactly while its
+ * content is not published. Writing to a published file first makes a working copy; the published object never
+ * changes. All opens of a file share one descriptor.
  * Why: what is under a CID must stay what it is, and a daemon that comes back after a crash finds the content
  * of every file by its node alone: the size of a working object is the size of the file.
  *
- * Size and mtime run ahead of the record while a file is being written; they are stored with those of other
- * files a moment later, or by `save` (fsync, publishing): a transaction for each close would cost more than the
- * close. Until then the node is held in memory, and a crash finds the size in the working object.
- * Where the kernel reads and writes a working object by itself (passthrough), the object tells what has happened to
- * it: `learn`. All opens stay on that object until the last is closed, so only a file that has one when its first
- * open, a writer, comes is offered, and such an object is never sealed: published while somebody still reads it, the
- * file gets a copy of it for an object, and the next writer goes on with the original (`#revive`).
+ * Size and mtime run ahead of the record while a file is being written (`Unsaved`). Where the kernel reads and writes
+ * a working object by itself, `Passthrough` learns what has happened to it.
  *
  * One request to the disk is at most one write of the kernel (1 MiB), so it is made synchronously.
  */
 import * as fs from 'node:fs'
 import { promisify } from 'node:util'
-import type { FileRange } from '../core/blocks.js'
 import { CidfsError } from '../core/errors.js'
 import { isPromise, type MaybePromise, then } from '../core/maybe-promise.js'
-import { native } from '../core/native.js'
+import { native, SEEK_HOLE } from '../core/native.js'
 import type { Store } from '../store/store.js'
 import type { CopyContent } from './copy-content.js'
 import type { DirtyQueue } from './dirty-queue.js'
 import type { Namespace } from './namespace.js'
-import { lastCid, now, type StagingNode, type Timestamp, withoutSuid } from './node.js'
+import { hasPlace, lastCid, now, type StagingNode, type Timestamp } from './node.js'
+import { Nursery, type WorkingRange } from './nursery.js'
+import { type OpenContent, openContent, stampFrom, stampOf } from './open-content.js'
+import { type Attempt, Passthrough } from './passthrough.js'
 import { SharedFd } from './shared-fd.js'
+import { Unsaved } from './unsaved.js'
 
-interface OpenContent {
-  readonly node: StagingNode
-  readers: number
-  writers: number
-  /** Descriptor of the working object `container`. */
-  file: SharedFd | undefined
-  container: number
-  /** A working copy being made; writes wait for it. */
-  copying: Promise<void> | undefined
-  /** How the working object was found last; undefined: every write comes through here. */
-  passthrough: Stamp | undefined
-}
-
-/** Sizes and times are stored at most this long after they changed. */
-const SAVE_MS = 200
-
-/** Whether the kernel may serve the file that `fd` is open on. */
-export type Attempt = (fd: number) => 'taken' | 'refused' | 'unsupported'
-
-export interface WorkingRange {
-  range: FileRange
-  release(): void
-}
+/** FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE */
+const FREES = 0x0a
 
 export class Contents {
   readonly #store: Store
@@ -60,22 +37,34 @@ export class Contents {
   readonly #dirty: DirtyQueue
   readonly #copy: CopyContent
   readonly #open = new Map<number, OpenContent>()
-  readonly #unsaved = new Set<OpenContent>()
-  /** Working objects of an earlier daemon. */
-  readonly #inherited = new Set<number>()
-  #saveTimer: NodeJS.Timeout | undefined
-  #passthrough = true
+  readonly #unsaved: Unsaved
+  readonly #passthrough: Passthrough
+  readonly #nursery: Nursery
 
   constructor(store: Store, names: Namespace, dirty: DirtyQueue, copy: CopyContent) {
     this.#store = store
     this.#names = names
     this.#dirty = dirty
     this.#copy = copy
+    this.#nursery = new Nursery(store)
+    this.#unsaved = new Unsaved(names, () => this.saveAll())
+    this.#passthrough = new Passthrough({
+      file: content => this.#file(content),
+      adopt: (content, container, sizeBytes) => this.#adopt(content, container, sizeBytes),
+      changed: (content, sizeBytes, at) => this.#changed(content, sizeBytes, at),
+      saveSoon: content => this.#unsaved.add(content),
+      drop: container => store.dropObject(container),
+      path: container => store.objectPath(container),
+      written: container => this.#writtenUnseen(container),
+      mayBeWrittenUnseen: () => store.space.allowsUnseenWrites,
+    })
   }
 
-  /** Gives a file that was just created its working object; for use in the transaction that creates it. */
+  /** Gives a file that was just created a place for its content; for use in the transaction that creates it. */
   begin(ino: number): void {
-    this.#beginObject(this.#content(ino), 0)
+    const content = this.#content(ino)
+    this.#store.onRollback(() => this.#closeIfIdle(content))
+    this.#begin(content)
   }
 
   /** Counts an open; with `truncate` the file is emptied. */
@@ -84,12 +73,29 @@ export class Contents {
     if (forWriting) content.writers++
     else content.readers++
     try {
-      if (forWriting) this.#revive(content)
+      if (forWriting) this.#passthrough.revive(content)
       if (truncate) this.#truncateNow(content, 0)
     } catch (err) {
       this.close(ino, forWriting)
       throw err
     }
+  }
+
+  /** As `open`, of a file that an earlier daemon has opened; `object`: where the kernel serves it by itself. */
+  reopen(ino: number, forWriting: boolean, object: number | undefined): void {
+    const content = this.#content(ino)
+    if (forWriting) content.writers++
+    else content.readers++
+    if (object === undefined || content.passthrough !== undefined) return
+    content.file = new SharedFd(this.#store.objectPath(object), 'r+')
+    content.container = object
+    content.passthrough = stampOf(content.file.fd)
+  }
+
+  /** The object that the kernel serves an open file from by itself. */
+  passedThrough(ino: number): number | undefined {
+    const content = this.#open.get(ino)
+    return content?.passthrough === undefined ? undefined : content.container
   }
 
   /** Gives an open back; returns true when it was the last of a writer. */
@@ -100,7 +106,8 @@ export class Contents {
     if (forWriting) content.writers = Math.max(0, content.writers - 1)
     else content.readers = Math.max(0, content.readers - 1)
     const last = forWriting && content.writers === 0
-    if (content.passthrough !== undefined) this.#closedPassthrough(content, last)
+    if (last) this.#nursery.noteSize(content.node.sizeBytes)
+    this.#passthrough.closed(content, last)
     this.#closeIfIdle(content)
     return last
   }
@@ -111,71 +118,26 @@ export class Contents {
    */
   offer(ino: number, attempt: Attempt): boolean {
     const content = this.#open.get(ino)
-    if (content === undefined || !this.#canPassThrough(content)) return false
-    const { fd } = content.passthrough === undefined ? this.#file(content) : content.file!
-    const answer = attempt(fd)
-    if (answer === 'taken') content.passthrough ??= stampOf(fd)
-    if (answer === 'unsupported') this.#passthrough = false
-    return true
-  }
-
-  #canPassThrough({ node, readers, writers, copying, passthrough }: OpenContent): boolean {
-    if (passthrough !== undefined) return true
-    const first = writers === 1 && readers === 0 && node.mode === withoutSuid(node.mode)
-    return this.#passthrough && first && node.object !== undefined && copying === undefined
+    return content !== undefined && this.#passthrough.offer(content, attempt)
   }
 
   /** Whether a file is passed through; if so, its node is brought up to date. */
   learn(ino: number): boolean {
     const content = this.#open.get(ino)
-    if (content?.passthrough === undefined) return false
-    if (content.node.object === undefined) return true
-    const stamp = stampOf(this.#file(content).fd)
-    if (!sameStamp(stamp, content.passthrough)) this.#written(content, stamp)
-    content.passthrough = stamp
-    return true
-  }
-
-  /** The kernel leaves it to us to take the set-user-ID bit off, and does not say who wrote: it goes in any case. */
-  #written(content: OpenContent, stamp: Stamp): void {
-    content.node.mode = withoutSuid(content.node.mode)
-    this.#changed(content, stamp.sizeBytes, stamp.mtime)
+    return content !== undefined && this.#passthrough.learn(content)
   }
 
   /**
    * Whether the working object may be written past us, so that it must not be sealed: the kernel has opens on it,
    * or programs that outlived the daemon before still have.
    */
-  mayBeWrittenUnseen({ ino, object }: StagingNode): boolean {
-    return this.isPassedThrough(ino) || (object !== undefined && this.#inherited.has(object))
+  mayBeWrittenUnseen(node: StagingNode): boolean {
+    return this.isPassedThrough(node.ino) || this.#passthrough.mayBeInherited(node)
   }
 
   /** Whether there are opens that the kernel serves from the working object. */
   isPassedThrough(ino: number): boolean {
     return this.#open.get(ino)?.passthrough !== undefined
-  }
-
-  /**
-   * Times may be too coarse to show each change: whoever hashed the content while it was written is told that it
-   * has become another one in any case.
-   */
-  #closedPassthrough(content: OpenContent, lastWriter: boolean): void {
-    if (lastWriter) {
-      content.node.generation++
-      this.#saveSoon(content)
-    }
-    if (content.readers + content.writers > 0) return
-    content.passthrough = undefined
-    if (content.node.object !== undefined) return
-    content.file?.release()
-    content.file = undefined
-    this.#store.dropObject(content.container)
-  }
-
-  /** The kernel's opens are on an object that was published as a copy: it is the working object again. */
-  #revive(content: OpenContent): void {
-    if (content.passthrough === undefined || content.node.object !== undefined) return
-    this.#adopt(content, content.container, content.node.sizeBytes)
   }
 
   isOpen(ino: number): boolean {
@@ -188,9 +150,10 @@ export class Contents {
     return content !== undefined && (content.writers > 0 || content.copying !== undefined)
   }
 
-  /** The part of `[offset, offset + length)` that the working object has; undefined when there is none. */
+  /** The part of `[offset, offset + length)` that is not published; undefined when there is none. */
   read(ino: number, offset: number, length: number): WorkingRange | undefined {
     const node = this.#names.get(ino)
+    if (node.slot !== undefined) return this.#nursery.range(node, offset, length)
     if (node.object === undefined) return undefined
     const content = this.#content(ino)
     const file = this.#file(content).retain()
@@ -202,20 +165,29 @@ export class Contents {
   /** Writes at `offset`, or at the end with `append`; returns the bytes taken. `data` is copied if it must wait. */
   write(ino: number, offset: number, data: Uint8Array, append: boolean): MaybePromise<number> {
     const content = this.#content(ino)
-    const ready = this.#makeWritable(content)
+    const ready = then(this.#makeWritable(content), () =>
+      this.#claim(content, append ? content.node.sizeBytes : offset, data.length),
+    )
     if (!isPromise(ready)) return this.#writeNow(content, offset, data, append)
     const kept = Uint8Array.from(data)
     return ready.then(() => this.#writeNow(content, offset, kept, append))
+  }
+
+  /** Space for a range of the working object, where it does not have it. @throws CidfsError `NO_SPACE`. */
+  #claim(content: OpenContent, offset: number, length: number): MaybePromise<void> {
+    const { space } = this.#store
+    if (space.spend(length)) return
+    const isInFile = content.node.object !== undefined
+    const missing = isInFile ? unallocated(this.#file(content).fd, offset, length) : length
+    if (missing > 0) return space.take(missing)
   }
 
   #writeNow(content: OpenContent, offset: number, data: Uint8Array, append: boolean): number {
     const { node } = content
     const at = append ? node.sizeBytes : offset
     checkSize(at + data.length)
-    const fd = this.#file(content).fd
-    let written = 0
-    while (written < data.length)
-      written += fs.writeSync(fd, data, written, data.length - written, at + written)
+    const isDone = this.#nursery.write(node, at, data)
+    const written = isDone ? data.length : writeMost(this.#file(content).fd, data, at)
     this.#changed(content, Math.max(node.sizeBytes, at + written))
     return written
   }
@@ -231,20 +203,22 @@ export class Contents {
 
   #truncateNow(content: OpenContent, sizeBytes: number): void {
     checkSize(sizeBytes)
-    this.#revive(content)
-    if (content.node.object === undefined) this.#beginObject(content, 0)
-    fs.ftruncateSync(this.#file(content).fd, sizeBytes)
+    this.#passthrough.revive(content)
+    if (!hasPlace(content.node)) this.#begin(content)
+    if (!this.#nursery.resize(content.node, sizeBytes)) fs.ftruncateSync(this.#file(content).fd, sizeBytes)
     this.#changed(content, sizeBytes)
   }
 
   fallocate(ino: number, offset: number, length: number, mode: number): MaybePromise<void> {
     const content = this.#content(ino)
     return this.#resize(content, () =>
-      then(this.#makeWritable(content), () => {
-        const fd = this.#file(content).fd
-        native.fallocate(fd, mode, offset, length)
-        this.#changed(content, fs.fstatSync(fd).size)
-      }),
+      then(this.#makeWritable(content), () =>
+        then((mode & FREES) === 0 ? this.#claim(content, offset, length) : undefined, () => {
+          const fd = this.#file(content).fd
+          native.fallocate(fd, mode, offset, length)
+          this.#changed(content, fs.fstatSync(fd).size)
+        }),
+      ),
     )
   }
 
@@ -259,16 +233,19 @@ export class Contents {
     }
   }
 
-  /** Bytes on disk before it resolves; names and attributes are the store's to flush. */
+  /** Bytes, and where they lie, on disk before it resolves; names and attributes are the store's to flush. */
   async sync(ino: number): Promise<void> {
     this.learn(ino)
     this.save(ino)
-    if (this.#names.get(ino).object === undefined) return
+    const { object, slot } = this.#names.get(ino)
+    if (slot !== undefined) return this.#nursery.sync()
+    if (object === undefined) return
     const content = this.#content(ino)
     const file = this.#file(content).retain() // whoever wrote it may have closed it long ago
     this.#closeIfIdle(content)
     try {
       await datasync(file.fd)
+      if (this.#names.find(ino)?.object === object) await this.#store.syncObjectName(object)
     } finally {
       file.release()
     }
@@ -277,22 +254,19 @@ export class Contents {
   /** Stores the size and times of a file that ran ahead of its record. */
   save(ino: number): void {
     const content = this.#open.get(ino)
-    if (content === undefined || !this.#unsaved.delete(content)) return
-    this.#names.put(content.node)
-    this.#closeIfIdle(content)
+    if (content !== undefined && this.#unsaved.save(content)) this.#closeIfIdle(content)
   }
 
   /** As `save`, for all files. */
   saveAll(): void {
-    clearTimeout(this.#saveTimer)
-    this.#saveTimer = undefined
-    const contents = [...this.#unsaved]
-    if (contents.length === 0) return
-    this.#names.transaction(() => {
-      for (const { node } of contents) this.#names.put(node)
-    })
-    this.#unsaved.clear()
-    for (const content of contents) this.#closeIfIdle(content)
+    for (const content of this.#unsaved.saveAll()) this.#closeIfIdle(content)
+  }
+
+  /** Nobody was asked for the space: it may be the last that there was. */
+  #writtenUnseen(object: number): void {
+    this.#store.space.wrote(object)
+    this.#store.space.changed()
+    this.#store.space.keepReserve()
   }
 
   /** The content is elsewhere now: a reader that has the file open does not need the working object any more. */
@@ -304,9 +278,24 @@ export class Contents {
     content.file = undefined
   }
 
+  /** All of a small file that is not published. */
+  bytes(node: StagingNode): Uint8Array {
+    if (node.slot !== undefined) return this.#nursery.bytes(node)
+    return node.object === undefined
+      ? new Uint8Array(0)
+      : fs.readFileSync(this.#store.objectPath(node.object))
+  }
+
+  /** The content of a node is held elsewhere; for use in the transaction that says so. */
+  leaveNursery(node: StagingNode): void {
+    this.#nursery.leave(node)
+  }
+
   /** Drops the working object of a node that is gone. */
   discard(node: StagingNode): void {
     this.#forget(node.ino)
+    this.#store.space.noteGarbage()
+    this.#nursery.leave(node)
     if (node.object === undefined) return
     this.#store.dropObject(node.object)
     delete node.object
@@ -315,20 +304,39 @@ export class Contents {
   #forget(ino: number): void {
     const content = this.#open.get(ino)
     if (content === undefined) return
-    this.#unsaved.delete(content)
+    this.#unsaved.forget(content)
     this.#closeIfIdle(content)
   }
 
-  /** Working objects whose size the record does not know (the daemon died while they were written). */
-  recover(node: StagingNode): void {
+  /**
+   * Working objects whose size the record does not know (the daemon died while they were written). `isMounted`: its
+   * mount goes on.
+   */
+  recover(node: StagingNode, isMounted: boolean): void {
+    if (node.slot !== undefined) this.#recovered(node, this.#nursery.claim(node), node.mtime)
     if (node.object === undefined) return
-    this.#inherited.add(node.object)
+    this.#passthrough.inherit(node.object, isMounted)
     const stats = fs.statSync(this.#store.objectPath(node.object), { throwIfNoEntry: false, bigint: true })
     const { sizeBytes, mtime } = stats === undefined ? { sizeBytes: 0, mtime: now() } : stampFrom(stats)
+    this.#recovered(node, sizeBytes, mtime)
+  }
+
+  #recovered(node: StagingNode, sizeBytes: number, mtime: Timestamp): void {
     if (sizeBytes === node.sizeBytes) return
     node.sizeBytes = sizeBytes
     node.mtime = node.ctime = mtime
     this.#names.put(node)
+  }
+
+  /** After the last `recover`. */
+  recovered(): void {
+    this.#nursery.claimed()
+  }
+
+  /** Nothing is read or written any more. */
+  stop(): void {
+    this.saveAll()
+    this.#nursery.close()
   }
 
   #content(ino: number): OpenContent {
@@ -338,15 +346,6 @@ export class Contents {
       return found
     }
     const node = this.#names.hold(ino)
-    const content: OpenContent = {
-      node,
-      readers: 0,
-      writers: 0,
-      file: undefined,
-      container: -1,
-      copying: undefined,
-      passthrough: undefined,
-    }
     if (node.type !== 'file') {
       this.#names.letGo(ino)
       throw new CidfsError(
@@ -354,6 +353,7 @@ export class Contents {
         `node ${ino} is a ${node.type}`,
       )
     }
+    const content = openContent(node)
     this.#open.set(ino, content)
     return content
   }
@@ -361,10 +361,10 @@ export class Contents {
   /** Afterwards the node has a working object with all of its content. */
   #makeWritable(content: OpenContent): MaybePromise<void> {
     if (content.copying !== undefined) return content.copying
-    this.#revive(content)
-    if (content.node.object !== undefined) return
+    this.#passthrough.revive(content)
+    if (hasPlace(content.node)) return
     const source = lastCid(content.node)
-    if (source === undefined || content.node.sizeBytes === 0) return this.#beginObject(content, 0)
+    if (source === undefined || content.node.sizeBytes === 0) return this.#begin(content)
     content.copying = this.#copyFrom(content, source).finally(() => {
       content.copying = undefined
     })
@@ -380,25 +380,54 @@ export class Contents {
       throw err
     }
     // emptied in the meantime: that is the content, and not the copy
-    if (content.node.object !== undefined) return this.#store.dropObject(container)
+    if (hasPlace(content.node)) return this.#store.dropObject(container)
     this.#adopt(content, container, content.node.sizeBytes)
   }
 
-  #beginObject(content: OpenContent, sizeBytes: number): void {
+  /** An empty file gets a place for its content: a slot where it is likely to stay small. */
+  #begin(content: OpenContent): void {
+    const { node } = content
+    const isSmall = this.#nursery.expectsSmall || !this.#passthrough.isSupported
+    if (!isSmall || !this.#names.transaction(() => this.#beginSlot(node))) this.#beginObject(content, 0)
+  }
+
+  #beginSlot(node: StagingNode): boolean {
+    if (!this.#nursery.place(node)) return false
+    this.#replaced(node, 0)
+    return true
+  }
+
+  #beginObject(content: OpenContent, sizeBytes: number, bytes?: Uint8Array): void {
     const { container, path } = this.#store.createObject()
-    fs.closeSync(fs.openSync(path, 'w', 0o600))
+    const file = new SharedFd(path, 'w+', 0o600)
+    content.file?.release()
+    Object.assign(content, { file, container })
+    if (bytes !== undefined) writeFully(file.fd, bytes, 0)
     this.#adopt(content, container, sizeBytes)
   }
 
   /** From here on the object is the content. One transaction: a crash finds either the old state or this. */
-  #adopt(content: OpenContent, container: number, sizeBytes: number): void {
-    const { node } = content
+  #adopt({ node }: OpenContent, container: number, sizeBytes: number): void {
     this.#names.transaction(() => {
+      this.#nursery.leave(node)
       node.object = container
-      node.sizeBytes = sizeBytes
-      node.generation++
-      this.#dirty.mark(node)
+      this.#replaced(node, sizeBytes)
     })
+  }
+
+  #replaced(node: StagingNode, sizeBytes: number): void {
+    node.sizeBytes = sizeBytes
+    node.generation++
+    this.#names.put(node) // marked already, it would not be stored
+    this.#dirty.mark(node)
+  }
+
+  /** A file that has outgrown its slot, or is used as only a file of its own can be. */
+  #moveOut(content: OpenContent): void {
+    const { node } = content
+    if (node.slot === undefined) throw new CidfsError('BAD_HANDLE', `node ${node.ino} has no working object`)
+    this.#nursery.noteSize(Number.POSITIVE_INFINITY)
+    this.#beginObject(content, node.sizeBytes, this.#nursery.bytes(node))
   }
 
   #changed(content: OpenContent, sizeBytes: number, at = now()): void {
@@ -406,13 +435,9 @@ export class Contents {
     node.sizeBytes = sizeBytes
     node.mtime = node.ctime = at
     node.generation++
+    if (node.object !== undefined) this.#store.space.wrote(node.object)
     if (content.passthrough !== undefined) content.passthrough = stampOf(this.#file(content).fd)
-    this.#saveSoon(content)
-  }
-
-  #saveSoon(content: OpenContent): void {
     this.#unsaved.add(content)
-    this.#saveTimer ??= setTimeout(() => this.saveAll(), SAVE_MS)
   }
 
   /** Size changes without an open (truncate(2)) are stored and queued at once, also after a failure half-way. */
@@ -434,9 +459,8 @@ export class Contents {
   }
 
   #file(content: OpenContent): SharedFd {
-    const container = content.node.object
-    if (container === undefined)
-      throw new CidfsError('BAD_HANDLE', `node ${content.node.ino} has no working object`)
+    if (content.node.object === undefined) this.#moveOut(content)
+    const container = content.node.object!
     if (content.container === container && content.file !== undefined) return content.file
     content.file?.release()
     content.file = new SharedFd(this.#store.objectPath(container), 'r+')
@@ -453,24 +477,30 @@ export class Contents {
   }
 }
 
-/** What tells whether a working object was written to. */
-interface Stamp {
-  sizeBytes: number
-  mtime: Timestamp
+function writeFully(fd: number, data: Uint8Array, offset: number): void {
+  for (let done = 0; done < data.length; )
+    done += fs.writeSync(fd, data, done, data.length - done, offset + done)
 }
 
-function stampOf(fd: number): Stamp {
-  return stampFrom(fs.fstatSync(fd, { bigint: true }))
+/** Bytes of a range that the file has no blocks for, at most: writing there takes that much space. */
+function unallocated(fd: number, offset: number, length: number): number {
+  const { size, blocks } = fs.fstatSync(fd)
+  const behind = offset + length - Math.max(offset, size)
+  if (blocks * 512 >= size || offset >= size) return Math.max(0, Math.min(length, behind))
+  const hole = native.lseek(fd, offset, SEEK_HOLE)
+  return Math.max(0, offset + length - Math.max(offset, hole))
 }
 
-function stampFrom({ size, mtimeNs }: fs.BigIntStats): Stamp {
-  const mtime = { seconds: Number(mtimeNs / 1_000_000_000n), nanoseconds: Number(mtimeNs % 1_000_000_000n) }
-  return { sizeBytes: Number(size), mtime }
-}
-
-function sameStamp(a: Stamp, b: Stamp): boolean {
-  const sameTime = a.mtime.seconds === b.mtime.seconds && a.mtime.nanoseconds === b.mtime.nanoseconds
-  return sameTime && a.sizeBytes === b.sizeBytes
+/** As much of `data` as the disk takes. @throws what the disk says when it takes nothing. */
+function writeMost(fd: number, data: Uint8Array, offset: number): number {
+  let written = 0
+  try {
+    while (written < data.length)
+      written += fs.writeSync(fd, data, written, data.length - written, offset + written)
+  } catch (err) {
+    if (written === 0) throw err
+  }
+  return written
 }
 
 /** Node takes a position that is no exact integer for none, and writes wherever it wrote last. */

@@ -30,6 +30,7 @@ export function contentCopier(store: Store, blocks: BlockReader): CopyContent {
     try {
       for (let start = 0; start < table.sizeBytes; start += SLICE_BYTES) {
         const end = Math.min(table.sizeBytes, start + SLICE_BYTES)
+        await store.space.take(end - start)
         for (const span of await table.spans(start, end, blocks)) await copySpan(store, blocks, span, fd)
         await nextTurn()
       }

@@ -331,6 +331,8 @@ export class NamedPins {
     if (!signal.aborted) this.#hold(ino, root.bytes)
     const found = await completeness(this.#store, root, links, { signal, stopAtFirstMissing: true })
     if (found.held) return
+    const { full } = this.#store.space.report()
+    if (full) throw new CidfsError('NO_SPACE', 'no space left to keep all of it: unpin, or remove files')
     const message = `block ${found.firstMissing} was collected while others were fetched`
     throw new CidfsError('UNREACHABLE', message, { cid: `${found.firstMissing}` })
   }

@@ -29,6 +29,8 @@ export interface DirectoryItem {
 }
 
 const CACHED_NODES = 20_000
+/** Ids put on record at once; those that are left when the daemon ends are never used. */
+const RESERVED_INOS = 256
 
 export class Namespace {
   readonly #store: Store
@@ -44,7 +46,11 @@ export class Namespace {
   readonly #cache = new LRUCache<number, StagingNode>({ max: CACHED_NODES })
   /** Nodes with changes in memory only (size and times of files being written), and how often they are held. */
   readonly #held = new Map<number, { node: StagingNode; count: number }>()
+  /** Changed by the transaction under way: stored once, at its end. */
+  readonly #touched = new Map<number, StagingNode>()
   #nextIno: number
+  /** Ids from here on are not on record as used. */
+  #reservedIno: number
   #inTransaction = false
   /** Called when a transaction has failed and everything here is as it was before. */
   onRollback: () => void = () => {}
@@ -57,6 +63,7 @@ export class Namespace {
     this.#orphans = store.env.openDB({ name: 'staging:orphans', keyEncoding: 'binary' })
     this.#meta = store.env.openDB({ name: 'staging:meta' })
     this.#nextIno = this.#meta.get('next-ino') ?? STAGING_ROOT_INO + 1
+    this.#reservedIno = this.#nextIno
     if (this.find(STAGING_ROOT_INO) === undefined) this.#createRoot(owner)
   }
 
@@ -71,9 +78,12 @@ export class Namespace {
     try {
       return this.#store.transaction(() => {
         this.#store.onRollback(() => this.#rolledBack())
-        return fn()
+        const result = fn()
+        for (const node of this.#touched.values()) this.#nodes.putSync(inoKey(node.ino), node)
+        return result
       })
     } finally {
+      this.#touched.clear()
       this.#inTransaction = false
     }
   }
@@ -95,7 +105,7 @@ export class Namespace {
   }
 
   find(ino: number): StagingNode | undefined {
-    const cached = this.#held.get(ino)?.node ?? this.#cache.get(ino)
+    const cached = this.#held.get(ino)?.node ?? this.#cache.get(ino) ?? this.#touched.get(ino)
     if (cached !== undefined) return cached
     const node = this.#nodes.get(inoKey(ino))
     if (node !== undefined) this.#cache.set(ino, node)
@@ -105,7 +115,8 @@ export class Namespace {
   /** Stores a node as it is now. The object passed is the one that `get` returns from here on. */
   put(node: StagingNode): void {
     this.#cache.set(node.ino, node)
-    this.#nodes.putSync(inoKey(node.ino), node)
+    if (this.#inTransaction) this.#touched.set(node.ino, node)
+    else this.#store.transaction(() => void this.#nodes.putSync(inoKey(node.ino), node))
   }
 
   /** Until `letGo`, `get` returns the same object: its fields may run ahead of the record. */
@@ -126,6 +137,7 @@ export class Namespace {
   remove(ino: number): void {
     this.transaction(() => {
       this.#cache.delete(ino)
+      this.#touched.delete(ino)
       this.#nodes.removeSync(inoKey(ino))
       this.#orphans.removeSync(inoKey(ino))
     })
@@ -269,9 +281,17 @@ export class Namespace {
   }
 
   #allocate(): number {
-    const ino = this.#nextIno++
-    this.#meta.putSync('next-ino', this.#nextIno)
-    return ino
+    if (this.#nextIno >= this.#reservedIno) this.#reserve()
+    return this.#nextIno++
+  }
+
+  #reserve(): void {
+    const before = this.#reservedIno
+    this.#store.onRollback(() => {
+      this.#reservedIno = before
+    })
+    this.#reservedIno = this.#nextIno + RESERVED_INOS
+    this.#meta.putSync('next-ino', this.#reservedIno)
   }
 
   #checkAlive(parent: number): void {
@@ -334,8 +354,9 @@ function blankNode(
 /** Back to the record, but for what was written into the same working object since it was stored. */
 function restore(node: StagingNode, record: StagingNode): void {
   const { generation, sizeBytes, mtime, ctime } = node
-  const ahead = record.object === node.object ? { generation, sizeBytes, mtime, ctime } : { generation }
-  for (const key of ['object', 'cid', 'tsize'] as const) delete node[key]
+  const isSamePlace = record.object === node.object && record.slot === node.slot
+  const ahead = isSamePlace ? { generation, sizeBytes, mtime, ctime } : { generation }
+  for (const key of ['object', 'slot', 'cid', 'tsize', 'replaced'] as const) delete node[key]
   Object.assign(node, record, ahead)
 }
 

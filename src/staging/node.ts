@@ -36,11 +36,15 @@ export interface StagingNode {
   subdirectories: number
   /** Container id of the working object: the content while it is not published. */
   object?: number
+  /** Slot of the nursery, in place of an object. */
+  slot?: number
   /** The last published CID, of an earlier content while `dirty`. */
   cid?: Uint8Array
   /** Bytes of the whole DAG under `cid`, as parents record it. */
   tsize?: number
   dirty: boolean
+  /** CIDs of entries of the root that it has replaced: pinned for it until its present content is. */
+  replaced?: Uint8Array[]
   /** Grows with each change of content: a publication that finds another number than it began with is void. */
   generation: number
 }
@@ -63,6 +67,11 @@ export function currentCid(node: StagingNode): CID | undefined {
 /** The CID that was published last, whatever happened since. */
 export function lastCid(node: StagingNode): CID | undefined {
   return node.cid === undefined ? undefined : CID.decode(node.cid)
+}
+
+/** Whether a file has content that is not published, or a place for it. */
+export function hasPlace({ object, slot }: StagingNode): boolean {
+  return object !== undefined || slot !== undefined
 }
 
 const S_ISUID = 0o4000

@@ -12,6 +12,7 @@ import { promisify } from 'node:util'
 import { CID, CODEC_RAW, cidFromSha256, cidOf } from '../core/cid.js'
 import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
+import type { Block } from '../store/packs.js'
 import type { Leaf, Store } from '../store/store.js'
 import { buildDirectory } from '../unixfs/import-directory.js'
 import { buildFile } from '../unixfs/import-file.js'
@@ -56,6 +57,8 @@ interface Batch {
   candidates: Candidate[]
   /** Taken by mistake: they are not small. */
   others: Job[]
+  /** Kept twice until the batch is published. */
+  bytes: number
 }
 
 export interface PublisherParts {
@@ -125,7 +128,7 @@ export class Publisher {
       const job = this.#parts.queue.take()
       if (job === undefined) break
       this.#running++
-      void this.#run(job).finally(() => this.#finished())
+      void this.#guard(job, () => this.#run(job)).finally(() => this.#finished())
     }
     const delayMs = this.#running < CONCURRENCY ? this.#parts.queue.nextDelayMs() : undefined
     if (delayMs !== undefined) this.#schedule(Math.max(1, delayMs))
@@ -174,7 +177,7 @@ export class Publisher {
   /** This job and the other small ones that are due: one sync and one transaction for all. */
   async #publishSmall(first: Job): Promise<void> {
     const { store, queue } = this.#parts
-    const batch: Batch = { candidates: [], others: [] }
+    const batch: Batch = { candidates: [], others: [], bytes: 0 }
     for (let job: Job | undefined = first; job !== undefined; ) {
       job = this.#prepareSlice(job, batch)
       if (job !== undefined) await nextTurn()
@@ -188,20 +191,36 @@ export class Publisher {
 
   /** Prepares jobs until none is due, the batch is full or the slice is over; returns the one to go on with. */
   #prepareSlice(first: Job, batch: Batch): Job | undefined {
-    const until = performance.now() + SLICE_MS
+    const before = batch.candidates.length
+    const blocks: Block[] = []
+    const next = this.#prepareUntil(performance.now() + SLICE_MS, first, batch, blocks)
+    try {
+      this.#parts.store.putMany(blocks)
+    } catch (err) {
+      for (const { job } of batch.candidates.splice(before)) this.#parts.queue.failed(job.ino, messageOf(err))
+    }
+    return next
+  }
+
+  #prepareUntil(until: number, first: Job, batch: Batch, blocks: Block[]): Job | undefined {
     for (let job: Job | undefined = first; job !== undefined; job = this.#parts.queue.take()) {
       const node = this.#ready(job)
-      if (node !== undefined && isSmall(node)) this.#prepareSmall(job, node, batch.candidates)
+      if (node !== undefined && isSmall(node)) this.#prepareSmall(job, node, batch.candidates, blocks)
       else if (node !== undefined) batch.others.push(job)
-      if (this.#stopped || batch.others.length > 0 || batch.candidates.length >= BATCH_FILES) return undefined
+      batch.bytes += node?.sizeBytes ?? 0
+      if (this.#stopped || batch.others.length > 0 || this.#isFull(batch)) return undefined
       if (performance.now() > until) return this.#parts.queue.take()
     }
     return undefined
   }
 
-  #prepareSmall(job: Job, node: StagingNode, candidates: Candidate[]): void {
+  #isFull({ candidates, bytes }: Batch): boolean {
+    return candidates.length >= BATCH_FILES || bytes >= this.#parts.store.space.batchBytes
+  }
+
+  #prepareSmall(job: Job, node: StagingNode, candidates: Candidate[], blocks: Block[]): void {
     try {
-      const published = node.type === 'symlink' ? this.#putSymlink(node) : this.#putSmallFile(node)
+      const published = node.type === 'symlink' ? symlinkOf(node, blocks) : this.#smallFile(node, blocks)
       candidates.push({ job, generation: node.generation, published, leaves: [] })
     } catch (err) {
       this.#parts.queue.failed(job.ino, messageOf(err))
@@ -217,17 +236,10 @@ export class Publisher {
     }
   }
 
-  #putSymlink(node: StagingNode): Published {
-    const { store } = this.#parts
-    return buildSymlink(node.target ?? new Uint8Array(0), (cid, bytes) => void store.put(cid, bytes))
-  }
-
-  #putSmallFile(node: StagingNode): Published {
-    const { store } = this.#parts
-    const bytes =
-      node.object === undefined ? new Uint8Array(0) : fs.readFileSync(store.objectPath(node.object))
+  #smallFile(node: StagingNode, blocks: Block[]): Published {
+    const bytes = this.#parts.contents.bytes(node)
     const cid = cidOf(CODEC_RAW, bytes)
-    store.put(cid, bytes)
+    blocks.push({ cid, bytes })
     return { cid, tsize: bytes.length }
   }
 
@@ -347,6 +359,7 @@ export class Publisher {
       if (!sealed && !passedThrough) unneeded.push(node.object)
       delete node.object
     }
+    contents.leaveNursery(node)
     Object.assign(node, { cid: published.cid.bytes, tsize: published.tsize, dirty: false })
     names.put(node)
     queue.clean(job.ino)
@@ -363,6 +376,10 @@ export class Publisher {
       log('objects %o stay until the next start: %s', objects, messageOf(err))
     }
   }
+}
+
+function symlinkOf({ target }: StagingNode, blocks: Block[]): Published {
+  return buildSymlink(target ?? new Uint8Array(0), (cid, bytes) => void blocks.push({ cid, bytes }))
 }
 
 function isSmall(node: StagingNode): boolean {

@@ -11,8 +11,8 @@ export class SharedFd {
   #users = 1
 
   /** Opens `path`; the caller is the first user. */
-  constructor(path: string, flags: string) {
-    this.fd = fs.openSync(path, flags)
+  constructor(path: string, flags: string, mode?: number) {
+    this.fd = fs.openSync(path, flags, mode)
   }
 
   retain(): this {

@@ -20,7 +20,9 @@ import { HashPool } from './hash-pool.js'
 import { LocalNames } from './local-names.js'
 import { Namespace, type Owner } from './namespace.js'
 import { currentCid, lastCid, now, STAGING_ROOT_INO, type StagingNode, type Timestamp } from './node.js'
+import { type Publication, publicationOf } from './publication.js'
 import { Publisher } from './publisher.js'
+import { TopPins } from './top-pins.js'
 
 export interface StagingOptions {
   /** Owner of the root. */
@@ -29,18 +31,12 @@ export interface StagingOptions {
   settleMs: number
   /** An earlier run's mount goes on: somebody may still have open what has no name any more. */
   resume?: boolean
+  /** With `resume`: objects that the kernel still serves by itself, whoever refers to them. */
+  inUse?: Iterable<number>
   backend?: Backend | undefined
   copyContent: CopyContent
   /** Names, as globs, that are not published; a list of our own when absent. */
   localNames?: readonly string[]
-}
-
-export type PublicationState = 'writing' | 'queued' | 'publishing' | 'pinned' | 'failed' | 'local'
-
-export interface Publication {
-  state: PublicationState
-  tries: number
-  error: string | undefined
 }
 
 /** Attributes that `setAttributes` changes; only what is present. */
@@ -64,9 +60,12 @@ export class Staging {
   readonly backend: BackendQueue | undefined
   /** CIDs made since the start; those of symlinks count as of files. */
   readonly published = { files: 0, directories: 0 }
+  /** Called inside the transaction in which a directory has got a CID. */
+  onDirectoryPublished: (ino: number) => void = () => {}
   readonly #store: Store
   readonly #hashes = new HashPool()
   readonly #publisher: Publisher
+  readonly #pins: TopPins
   #rootCid: { generation: number; cid: CID } | undefined
   #stopped = true
 
@@ -78,6 +77,7 @@ export class Staging {
     this.queue = new DirtyQueue(store, this.names, options.settleMs, isLocal)
     this.contents = new Contents(store, this.names, this.queue, options.copyContent)
     this.backend = options.backend && new BackendQueue(store, options.backend)
+    this.#pins = new TopPins({ store, names: this.names, local: this.local, backend: this.backend })
     this.#publisher = new Publisher({
       store,
       names: this.names,
@@ -85,25 +85,26 @@ export class Staging {
       queue: this.queue,
       hashes: this.#hashes,
       local: this.local,
-      onPublished: (node, previous) => this.#pinPublished(node, previous),
+      onPublished: (node, previous) => this.#onPublished(node, previous),
     })
     // its generation, which tells whether the CID of the root still holds, is only in memory
     this.names.hold(STAGING_ROOT_INO)
-    this.#recover(options.resume ?? false)
+    this.#recover(options.resume ?? false, options.inUse ?? [])
   }
 
   /** Puts right what a crash left: unnamed nodes, sizes that were not stored, objects nobody refers to. */
-  #recover(resume: boolean): void {
+  #recover(resume: boolean, inUse: Iterable<number>): void {
     if (!resume) for (const ino of this.names.orphans()) this.purge(ino)
     this.queue.load()
     this.#applyLocalNames()
-    const used = new Set<number>()
+    const used = new Set(inUse)
     const queued = [...this.queue.jobs()].map(job => job.ino)
     for (const ino of [...this.names.orphans(), ...this.local.inos(), ...queued]) {
       const node = this.names.get(ino)
-      this.contents.recover(node)
+      this.contents.recover(node, resume)
       if (node.object !== undefined) used.add(node.object)
     }
+    this.contents.recovered()
     for (const object of this.#store.unsealedObjects()) if (!used.has(object)) this.#store.dropObject(object)
   }
 
@@ -153,7 +154,7 @@ export class Staging {
   async stop(): Promise<void> {
     this.#stopped = true
     await Promise.all([this.#publisher.stop(), this.backend?.stop()])
-    this.contents.saveAll()
+    this.contents.stop()
     await this.#hashes.close()
   }
 
@@ -203,7 +204,7 @@ export class Staging {
     const { parent } = node
     const wasLocal = this.local.covers(node)
     this.names.transaction(() => {
-      if (this.#isTop(node)) this.#unpin(node)
+      if (this.#pins.isTop(node)) this.#pins.unpin(node)
       if (wasLocal) this.local.record(node.ino, false)
       this.names.unlink(node)
       this.queue.clean(node.ino)
@@ -235,7 +236,7 @@ export class Staging {
     this.#checkNotInside(node, newParent)
     this.names.transaction(() => {
       if (target !== undefined) {
-        this.#inheritPin(node, target, newParent)
+        if (this.#pins.isTop(target)) this.#pins.inherit(node, target)
         this.#remove(target)
       }
       if (!this.local.covers(node)) this.queue.markDirectory(parent)
@@ -290,10 +291,10 @@ export class Staging {
     if (isLocal) this.queue.clean(node.ino)
     else if (wasLocal) this.#enqueue(node)
     else this.queue.moved(node)
-    const isTop = this.#isTop(node)
-    if (oldParent === STAGING_ROOT_INO && !wasLocal && !isTop) this.#unpin(node)
+    const isTop = this.#pins.isTop(node)
+    if (oldParent === STAGING_ROOT_INO && !wasLocal && !isTop) this.#pins.unpin(node)
     const cid = currentCid(node)
-    if (isTop && cid !== undefined) this.#pin(node, cid)
+    if (isTop && cid !== undefined) this.#pins.pin(node, cid)
   }
 
   /** What was dirty without being queued. */
@@ -303,39 +304,10 @@ export class Staging {
     if (!this.contents.isBeingWritten(node.ino)) this.queue.settle(node.ino)
   }
 
-  /** The entries of the root are what is pinned, but for local ones. */
-  #isTop(node: StagingNode): boolean {
-    return node.parent === STAGING_ROOT_INO && !this.local.covers(node)
-  }
-
-  /** What a rename replaces stays pinned until the new content is. */
-  #inheritPin(node: StagingNode, replaced: StagingNode, parent: number): void {
-    if (parent !== STAGING_ROOT_INO || this.local.covers(replaced)) return
-    this.backend?.replace(replaced.ino, node.ino, Buffer.from(replaced.name).toString())
-    const cid = lastCid(replaced)
-    if (cid === undefined || node.cid !== undefined) return
-    node.cid = cid.bytes
-    this.names.put(node)
-    this.#store.pins.add(cid, ownerOf(node))
-  }
-
-  #pinPublished(node: StagingNode, previous: CID | undefined): void {
+  #onPublished(node: StagingNode, previous: CID | undefined): void {
     this.published[node.type === 'directory' ? 'directories' : 'files']++
-    const cid = currentCid(node)
-    if (!this.#isTop(node) || cid === undefined) return
-    this.#pin(node, cid)
-    if (previous !== undefined && !previous.equals(cid)) this.#store.pins.remove(previous, ownerOf(node))
-  }
-
-  #pin(node: StagingNode, cid: CID): void {
-    this.#store.pins.add(cid, ownerOf(node))
-    this.backend?.want(node.ino, Buffer.from(node.name).toString(), cid)
-  }
-
-  #unpin(node: StagingNode): void {
-    const cid = lastCid(node)
-    if (cid !== undefined) this.#store.pins.remove(cid, ownerOf(node))
-    this.backend?.want(node.ino, Buffer.from(node.name).toString(), undefined)
+    if (node.type === 'directory') this.onDirectoryPublished(node.ino)
+    this.#pins.published(node, previous)
   }
 
   /** chmod, chown, utimens and truncate in one. */
@@ -345,9 +317,11 @@ export class Staging {
     const resized = sizeBytes === undefined ? undefined : this.contents.truncate(ino, sizeBytes)
     return then(resized, () => {
       const node = this.names.get(ino)
-      Object.assign(node, others)
-      node.ctime = now()
-      this.names.put(node)
+      this.names.transaction(() => {
+        Object.assign(node, others)
+        node.ctime = now()
+        this.names.put(node)
+      })
       return node
     })
   }
@@ -357,6 +331,12 @@ export class Staging {
     this.contents.open(ino, forWriting, truncate)
     if (forWriting) this.queue.suspend(ino)
     else if (truncate) this.queue.settle(ino) // O_RDONLY | O_TRUNC: no close of a writer will follow
+  }
+
+  /** Counts an open that an earlier daemon granted; `object`: the one that the kernel serves it from by itself. */
+  reopen(ino: number, forWriting: boolean, object: number | undefined): void {
+    this.contents.reopen(ino, forWriting, object)
+    if (forWriting) this.queue.suspend(ino)
   }
 
   close(ino: number, forWriting: boolean): void {
@@ -372,22 +352,7 @@ export class Staging {
   }
 
   publicationOf(node: StagingNode): Publication {
-    if (this.local.covers(node)) return publication('local')
-    if (node.type === 'file' && this.contents.isBeingWritten(node.ino)) return publication('writing')
-    const job = this.queue.get(node.ino)
-    if (job === undefined) return this.#handedOver(node)
-    const state = job.running ? 'publishing' : job.tries > 0 ? 'failed' : 'queued'
-    return publication(state, job.tries, job.error)
-  }
-
-  /** The back-end gets a node with the entry of the root under which it lies. */
-  #handedOver(node: StagingNode): Publication {
-    const top = this.backend && this.names.topLevel(node)
-    if (top === undefined) return publication('pinned')
-    if (this.queue.get(top.ino) !== undefined) return publication('publishing')
-    const handed = this.backend?.state(top.ino)
-    if (handed?.pending !== true) return publication('pinned')
-    return publication(handed.tries > 0 ? 'failed' : 'publishing', handed.tries, handed.error)
+    return publicationOf(node, this)
   }
 
   /** The CID of what a node other than the root holds now; undefined until it is published. */
@@ -412,12 +377,4 @@ export class Staging {
     this.#rootCid = { generation, cid }
     return cid
   }
-}
-
-function ownerOf(node: StagingNode): string {
-  return `staging:${node.ino}`
-}
-
-function publication(state: PublicationState, tries = 0, error?: string): Publication {
-  return { state, tries, error }
 }

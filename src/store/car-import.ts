@@ -147,11 +147,11 @@ class SectionImport {
     try {
       while (await this.#more()) {
         await this.#section()
-        if (this.#batchBytes >= BATCH_BYTES || this.#batch.length >= BATCH_BLOCKS) this.#commit()
+        if (this.#batchBytes >= BATCH_BYTES || this.#batch.length >= BATCH_BLOCKS) await this.#commit()
         if (this.#pacer.due) await this.#pacer.pause()
       }
     } finally {
-      this.#commit()
+      await this.#commit()
     }
   }
 
@@ -209,8 +209,9 @@ class SectionImport {
     return new CidfsError('BAD_CAR', message, cid === undefined ? {} : { cid: cid.toString() })
   }
 
-  #commit(): void {
+  async #commit(): Promise<void> {
     if (this.#batch.length === 0) return
+    await this.#store.space.take(this.#batchBytes)
     const batch = this.#batch
     this.#batch = []
     this.#batchBytes = 0

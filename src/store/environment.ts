@@ -8,7 +8,7 @@
  */
 import * as fs from 'node:fs'
 import { type Database, open, type RootDatabase } from 'lmdb'
-import { CidfsError, messageOf } from '../core/errors.js'
+import { CidfsError, codeOf, messageOf } from '../core/errors.js'
 import {
   type CapturedState,
   checkMetaPages,
@@ -23,6 +23,8 @@ import { type StateDirectory, syncDirectorySync } from './state-directory.js'
 const MAX_DATABASES = 64
 /** Address space, not memory; the map grows beyond it when it must. */
 const INITIAL_MAP_BYTES = 1024 * 1024 * 1024
+/** A disk with less is full: that of tmpfs grows by pages, others by larger blocks. */
+const FULL_BYTES = 1024 * 1024
 /** lmdb-js: commit before returning. Whether it syncs is a property of the environment (it does not). */
 const SYNCHRONOUS_COMMIT = 2
 
@@ -37,6 +39,7 @@ export class Environment {
   readonly #snapshot: IndexSnapshot
   readonly #path: string
   #onCommit: () => void = () => {}
+  #onFull: () => void = () => {}
   /** How to take back what was changed in memory by the transaction under way; undefined outside one. */
   #undo: (() => void)[] | undefined
 
@@ -57,6 +60,11 @@ export class Environment {
   /** `listener` is called after each commit of `transaction`. */
   set onCommit(listener: () => void) {
     this.#onCommit = listener
+  }
+
+  /** `listener` is called when there was no room for a transaction. */
+  set onFull(listener: () => void) {
+    this.#onFull = listener
   }
 
   /** Opens or creates a database of bytes; keys are ordered by their bytes. */
@@ -89,7 +97,9 @@ export class Environment {
       return result
     } catch (err) {
       for (const step of undo.reverse()) step()
-      throw this.#translate(err)
+      const translated = this.#translate(err)
+      if (codeOf(translated) === 'NO_SPACE') this.#onFull()
+      throw translated
     } finally {
       this.#undo = undefined
     }
@@ -141,7 +151,18 @@ export class Environment {
         cause: err,
       })
     }
+    if (/input\/output error/i.test(message)) return this.#ioError(err)
     return /MDB_\w+/.test(message) ? damaged(this.#path, message, err) : err
+  }
+
+  /** LMDB says that, too, when the disk has taken only a part of a page: it was full. */
+  #ioError(cause: unknown): CidfsError {
+    const { bavail, bsize } = fs.statfsSync(this.#path)
+    const isFull = bavail * bsize < FULL_BYTES
+    return new CidfsError(isFull ? 'NO_SPACE' : 'IO', `cannot write the index: ${messageOf(cause)}`, {
+      path: this.#path,
+      cause,
+    })
   }
 }
 

@@ -20,8 +20,10 @@ const log = logger('store:flush')
 
 /** Bytes put before a flush begins by itself: bounds what a recovery has to hash. */
 const FLUSH_BYTES = 64 * 1024 * 1024
-/** Commits before a flush begins by itself: each takes some 6 KiB of the index that only a flush frees. */
+/** Each takes some 6 KiB of the index that only a flush frees. */
 const FLUSH_COMMITS = 512
+/** Where the index has no room to grow. */
+const SPARING_COMMITS = 32
 
 export class Flusher {
   readonly #env: Environment
@@ -36,6 +38,7 @@ export class Flusher {
   #next: Promise<void> | undefined
   #failed: unknown
   #closed = false
+  #maxCommits = FLUSH_COMMITS
   /** Since the last flush began. */
   #bytes = 0
   #commits = 0
@@ -63,8 +66,13 @@ export class Flusher {
     this.#env.onRollback(() => this.#doomed.delete(path))
   }
 
+  /** From now on, pages of the index are given back sooner. */
+  spare(isSparing: boolean): void {
+    this.#maxCommits = isSparing ? SPARING_COMMITS : FLUSH_COMMITS
+  }
+
   #onCommit(): void {
-    if (++this.#commits >= FLUSH_COMMITS) this.#flushInBackground()
+    if (++this.#commits >= this.#maxCommits) this.#flushInBackground()
     if (this.#timer !== undefined || this.#closed) return
     this.#timer = setTimeout(() => this.#flushInBackground(), this.#intervalMs)
     this.#timer.unref()
@@ -88,6 +96,11 @@ export class Flusher {
   flush(): Promise<void> {
     this.#next ??= this.#begin()
     return this.#next
+  }
+
+  /** Resolves when the files are removed that the last flush has seen forgotten. */
+  get unlinked(): Promise<void> {
+    return this.#unlinking
   }
 
   /** Flushes for the last time. */

@@ -23,17 +23,26 @@ export interface Pin {
 }
 
 export class Pins {
+  /** Grows whenever something is pinned or unpinned. */
+  changes = 0
+  /** Called with every DAG that gets pinned, in the transaction that pins it. */
+  readonly listeners = new Set<(cid: CID) => void>()
   readonly #env: Environment
   readonly #db: BinaryDatabase
   readonly #roots: Roots
   readonly #onAdd: (cid: CID) => void
+  readonly #onRemove: () => void
 
-  /** @param onAdd called with every DAG that gets pinned */
-  constructor(env: Environment, roots: Roots, onAdd: (cid: CID) => void) {
+  /**
+   * @param onAdd called with every DAG that gets pinned
+   * @param onRemove called when one is not pinned any more
+   */
+  constructor(env: Environment, roots: Roots, onAdd: (cid: CID) => void, onRemove: () => void = () => {}) {
     this.#env = env
     this.#db = env.binary('pins')
     this.#roots = roots
     this.#onAdd = onAdd
+    this.#onRemove = onRemove
   }
 
   /**
@@ -46,6 +55,8 @@ export class Pins {
       this.#db.putSync(key, Uint8Array.of(cid.version))
       this.#roots.setPinned(cid, true)
       this.#onAdd(cid)
+      this.changes++
+      for (const listener of this.listeners) listener(cid)
     })
   }
 
@@ -55,6 +66,8 @@ export class Pins {
     return this.#env.transaction(() => {
       if (!this.#db.removeSync(key)) return false
       if (!this.has(cid)) this.#roots.setPinned(cid, false)
+      this.#onRemove()
+      this.changes++
       return true
     })
   }

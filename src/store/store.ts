@@ -7,7 +7,6 @@
  * machine. Identity CIDs carry their bytes and are never stored.
  */
 import * as fs from 'node:fs'
-import { dirname } from 'node:path'
 import type { RootDatabase } from 'lmdb'
 import type { BlockWriter, Location } from '../core/blocks.js'
 import { type CID, isIdentity } from '../core/cid.js'
@@ -18,11 +17,15 @@ import { type Container, Containers } from './containers.js'
 import { DescriptorCache } from './descriptor-cache.js'
 import { Environment } from './environment.js'
 import { Flusher } from './flusher.js'
+import { type Leaf, Objects } from './objects.js'
 import { readFully, recover } from './pack-recovery.js'
 import { type Block, Packs } from './packs.js'
 import { Pins } from './pins.js'
 import { Roots } from './roots.js'
+import { Space, type SpaceLimits } from './space.js'
 import { StateDirectory } from './state-directory.js'
+
+export type { Leaf }
 
 const log = logger('store')
 
@@ -39,13 +42,8 @@ export interface StoreOptions {
   flushIntervalMs?: number
   /** Tells one boot of the machine from another; the kernel's boot id when absent. */
   bootId?: string
-}
-
-/** A leaf of an object: bytes `[offset, offset + length)` of its file. */
-export interface Leaf {
-  cid: CID
-  offset: number
-  length: number
+  /** No limits when absent. */
+  space?: SpaceLimits
 }
 
 export interface Usage {
@@ -70,14 +68,16 @@ export class Store implements BlockWriter {
   readonly containers: Containers
   readonly index: BlockIndex
   readonly packs: Packs
+  /** What may still be written. */
+  readonly space: Space
   /** Set while garbage collection runs. */
   watcher: Watcher | undefined
   readonly #state: StateDirectory
   readonly #environment: Environment
   readonly #flusher: Flusher
   readonly #descriptors: DescriptorCache
-  /** Of objects, known to exist. */
-  readonly #folders = new Set<string>()
+  readonly #objects: Objects
+  #isRelieving = false
   #closing: Promise<void> | undefined
 
   private constructor(state: StateDirectory, environment: Environment, options: StoreOptions) {
@@ -85,11 +85,29 @@ export class Store implements BlockWriter {
     this.#environment = environment
     this.containers = new Containers(environment, state)
     this.index = new BlockIndex(environment)
-    this.packs = new Packs(this.containers, options.packMaxBytes ?? PACK_MAX_BYTES)
+    this.space = new Space(state.path, this.containers, options.space)
+    const packBytes = options.packMaxBytes ?? this.space.packBytes ?? PACK_MAX_BYTES
+    this.packs = new Packs(this.containers, packBytes)
     this.roots = new Roots(environment)
-    this.pins = new Pins(environment, this.roots, cid => this.watcher?.onPin(cid))
+    this.pins = new Pins(
+      environment,
+      this.roots,
+      cid => this.watcher?.onPin(cid),
+      () => this.space.noteGarbage(),
+    )
     this.#flusher = new Flusher(environment, this.containers, options.flushIntervalMs ?? FLUSH_INTERVAL_MS)
+    environment.onFull = () => this.#diskFull()
+    this.space.onReserve = isHeld => this.#flusher.spare(!isHeld)
     this.#descriptors = new DescriptorCache(options.maxDescriptors ?? DESCRIPTORS, id => this.#pathOf(id))
+    this.#objects = new Objects({
+      environment,
+      containers: this.containers,
+      index: this.index,
+      flusher: this.#flusher,
+      held: cid => this.#heldAndWanted(cid),
+      put: (cid, bytes) => void this.put(cid, bytes),
+      forget: object => this.removeContainer(object),
+    })
   }
 
   /**
@@ -226,16 +244,7 @@ export class Store implements BlockWriter {
 
   /** Registers an object that is not sealed yet; the caller creates and writes the file (its folder exists). */
   createObject(): { container: number; path: string } {
-    const object = this.containers.create('object')
-    const path = this.containers.path(object)
-    this.#makeFolder(dirname(path))
-    return { container: object.id, path }
-  }
-
-  #makeFolder(path: string): void {
-    if (this.#folders.has(path)) return
-    fs.mkdirSync(path, { recursive: true, mode: 0o700 })
-    this.#folders.add(path)
+    return this.#objects.create()
   }
 
   /**
@@ -245,32 +254,12 @@ export class Store implements BlockWriter {
    * @throws CidfsError `INVALID` when it is no object, or its file is shorter than the leaves.
    */
   sealObject(container: number, leaves: Iterable<Leaf>): { added: number } {
-    const object = this.#object(container)
-    const sizeBytes = fs.statSync(this.containers.path(object), { throwIfNoEntry: false })?.size ?? 0
-    const before = { ...object }
-    return this.transaction(() => {
-      this.#environment.onRollback(() => Object.assign(object, before))
-      let added = 0
-      object.sealed = true
-      for (const { cid, offset, length } of leaves) {
-        if (offset + length > sizeBytes) throw shorterThanLeaves(container, sizeBytes)
-        object.length = Math.max(object.length, offset + length)
-        if (isIdentity(cid) || this.#heldAndWanted(cid) !== undefined) continue
-        // nothing of an empty file would ever be synced: its one block goes to a pack
-        if (length === 0) this.put(cid, new Uint8Array(0))
-        else this.index.set(cid.multihash.bytes, { container, offset, length })
-        added++
-      }
-      this.containers.record(object)
-      return { added }
-    })
+    return this.#objects.seal(container, leaves)
   }
 
   /** Objects that were created and neither sealed nor dropped. */
   unsealedObjects(): number[] {
-    return [...this.containers.values()]
-      .filter(({ kind, sealed }) => kind === 'object' && !sealed)
-      .map(({ id }) => id)
+    return this.#objects.unsealed()
   }
 
   /**
@@ -279,20 +268,18 @@ export class Store implements BlockWriter {
    * @throws CidfsError `INVALID`.
    */
   dropObject(container: number): void {
-    const object = this.#object(container)
-    if (object.sealed) throw new CidfsError('INVALID', `object ${container} is sealed`)
-    const path = this.containers.path(object)
-    const sizeBytes = fs.statSync(path, { throwIfNoEntry: false })?.size ?? 0
-    this.transaction(() => {
-      this.removeContainer(object)
-      this.#flusher.unlinkLater(path)
-    })
-    this.#flusher.noteBytes(sizeBytes) // much space is not to be waited for
+    this.#objects.drop(container)
+    this.space.noteDropped()
+  }
+
+  /** Resolves when the file of an object that was not sealed has its name on the disk. */
+  syncObjectName(container: number): Promise<void> {
+    return this.#objects.syncName(container)
   }
 
   /** Where the file of an object lies. @throws CidfsError `INVALID` when it is no object. */
   objectPath(container: number): string {
-    return this.containers.path(this.#object(container))
+    return this.#objects.path(container)
   }
 
   /** For garbage collection: forgets a container with its blocks. `unlinkContainer` once that is flushed. */
@@ -330,10 +317,24 @@ export class Store implements BlockWriter {
     return this.#flusher.flush()
   }
 
+  /** As `flush`; what was dropped before the call is off the disk, too. */
+  async flushAndUnlink(): Promise<void> {
+    await this.flush()
+    await this.#flusher.unlinked
+  }
+
   /** Flushes and closes. Descriptors that are still acquired stay open until they are released. */
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
+  }
+
+  #diskFull(): void {
+    this.space.diskFull()
+    if (this.#isRelieving) return
+    this.#isRelieving = true
+    const flushed = this.#flusher.flush() // gives pages of the index back
+    flushed.catch(err => log('%s', messageOf(err))).finally(() => (this.#isRelieving = false))
   }
 
   async #recover(): Promise<void> {
@@ -392,19 +393,9 @@ export class Store implements BlockWriter {
     this.removeContainer(container)
   }
 
-  #object(container: number): Container {
-    const object = this.containers.get(container)
-    if (object?.kind === 'object') return object
-    throw new CidfsError('INVALID', `there is no object ${container}`)
-  }
-
   #pathOf(container: number): string {
     const known = this.containers.get(container)
     if (known === undefined) throw new CidfsError('IO', `container ${container} was removed`)
     return this.containers.path(known)
   }
-}
-
-function shorterThanLeaves(container: number, sizeBytes: number): CidfsError {
-  return new CidfsError('INVALID', `object ${container} has ${sizeBytes} bytes, less than its leaves need`)
 }

@@ -3,8 +3,9 @@
  *
  * Why a copy: with another boot id the store takes its state directory for one that was cut off like that.
  */
-import { cp } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readlinkSync } from 'node:fs'
+import { cp, type FileHandle, open } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { tempDir } from '../support/temp.js'
 import { bytes, content, ROOT, Stage } from './support.js'
@@ -60,4 +61,31 @@ t.test('a file that was synced is there, although it was published since', async
   const next = await afterPowerFailure(t, stage)
   t.equal(await textOf(next, 'small'), 'synced')
   t.equal(Buffer.compare(await next.read(next.lookup('large')!.ino), content(MIB + 1)), 0)
+})
+
+/** Paths that are synced with fsync(2), whatever becomes of them on this disk. */
+async function watchSyncs(t: Test): Promise<string[]> {
+  const synced: string[] = []
+  const handle = await open('/dev/null', 'r')
+  const methods = Object.getPrototypeOf(handle) as FileHandle
+  await handle.close()
+  const { sync } = methods
+  t.teardown(() => void (methods.sync = sync))
+  methods.sync = function (this: FileHandle) {
+    synced.push(readlinkSync(`/proc/self/fd/${this.fd}`))
+    return sync.call(this)
+  }
+  return synced
+}
+
+t.test('a new file that was synced keeps its name in the state directory, on any file system', async t => {
+  const stage = await Stage.open(t, { idle: true })
+  const ino = await stage.write('file', content(200_000))
+  const folder = dirname(stage.store.objectPath(stage.node(ino).object!))
+  const synced = await watchSyncs(t)
+  await stage.staging.sync(ino)
+  t.same(synced, [folder, dirname(folder)], 'the folder, and where that lies')
+  await stage.rewrite(ino, 'more')
+  await stage.staging.sync(ino)
+  t.equal(synced.length, 2, 'once')
 })

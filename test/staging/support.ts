@@ -151,8 +151,8 @@ export class Stage {
     const working = this.staging.contents.read(ino, 0, sizeBytes)
     if (working !== undefined) {
       try {
-        const data = await readFile(`/proc/self/fd/${working.range.fd}`)
-        return data.subarray(0, working.range.length)
+        const { fd, offset, length } = working.range
+        return (await readFile(`/proc/self/fd/${fd}`)).subarray(offset, offset + length)
       } finally {
         working.release()
       }
