@@ -52,6 +52,8 @@ bool export_functions(napi_env env, napi_value exports, const struct function *f
 }
 
 NAPI_MODULE_INIT() {
-  if (!file_register(env, exports) || !mount_register(env, exports) || !channel_register(env, exports)) return NULL;
+  if (!file_register(env, exports) || !mount_register(env, exports) || !channel_register(env, exports) ||
+      !supervisor_register(env, exports))
+    return NULL;
   return exports;
 }

@@ -10,6 +10,7 @@
 #include "uv-abi.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -252,6 +253,29 @@ static napi_value channel_poll(napi_env env, napi_callback_info info) {
   return number(env, enabled ? uv_poll_start(channel->poll, UV_READABLE, on_readable) : uv_poll_stop(channel->poll));
 }
 
+/* channelAwaitEnd(channel): `onReadable` is called when the connection has ended, and not for requests. */
+static napi_value channel_await_end(napi_env env, napi_callback_info info) {
+  napi_value argv[1], result;
+  struct channel *channel = get_channel(env, info, 1, argv, &result);
+  if (channel == NULL) return result;
+  return number(env, uv_poll_start(channel->poll, UV_DISCONNECT, on_readable));
+}
+
+#define DEV_IOC_CLONE _IOR(229, 0, uint32_t)
+
+/* connectionClone(fd): another descriptor of the same connection, whose O_NONBLOCK is its own. */
+static napi_value connection_clone(napi_env env, napi_callback_info info) {
+  int64_t given;
+  if (!get_numbers(env, info, 1, &given)) return NULL;
+  uint32_t original = (uint32_t)given;
+  int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  if (fd < 0) return number(env, -errno);
+  if (ioctl(fd, DEV_IOC_CLONE, &original) == 0) return number(env, fd);
+  int result = -errno;
+  close(fd);
+  return number(env, result);
+}
+
 /* channelRead(channel). ENOENT: the request was interrupted before it could be read; there may be another. */
 static napi_value channel_read(napi_env env, napi_callback_info info) {
   napi_value argv[1], result;
@@ -405,6 +429,8 @@ bool channel_register(napi_env env, napi_value exports) {
   static const struct function functions[] = {
       {"channelOpen", channel_open},
       {"channelPoll", channel_poll},
+      {"channelAwaitEnd", channel_await_end},
+      {"connectionClone", connection_clone},
       {"channelRead", channel_read},
       {"channelReply", channel_reply},
       {"channelReplyRanges", channel_reply_ranges},

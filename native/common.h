@@ -44,5 +44,6 @@ bool export_functions(napi_env env, napi_value exports, const struct function *f
 bool file_register(napi_env env, napi_value exports);
 bool mount_register(napi_env env, napi_value exports);
 bool channel_register(napi_env env, napi_value exports);
+bool supervisor_register(napi_env env, napi_value exports);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -51,10 +52,24 @@ static napi_value file_lseek(napi_env env, napi_callback_info info) {
   return number(env, offset >= 0 ? offset : -errno);
 }
 
+/*
+ * hasWriters(fd): whether any program has the file open for writing, 1 or 0. `fd` is open for reading. A read lease
+ * is granted when there is none, those inside the kernel included; it is given back at once. Should somebody open the
+ * file just then, the signal that asks for the lease is one that is ignored.
+ */
+static napi_value file_has_writers(napi_env env, napi_callback_info info) {
+  int64_t fd;
+  if (!get_numbers(env, info, 1, &fd)) return NULL;
+  if (fcntl((int)fd, F_SETSIG, SIGURG) < 0) return number(env, -errno);
+  if (fcntl((int)fd, F_SETLEASE, F_RDLCK) < 0) return number(env, errno == EAGAIN ? 1 : -errno);
+  fcntl((int)fd, F_SETLEASE, F_UNLCK);
+  return number(env, 0);
+}
+
 bool file_register(napi_env env, napi_value exports) {
   static const struct function functions[] = {
       {"flock", file_flock},         {"copyFileRange", file_copy_range}, {"reflink", file_reflink},
-      {"fallocate", file_fallocate}, {"lseek", file_lseek},
+      {"fallocate", file_fallocate}, {"lseek", file_lseek},           {"hasWriters", file_has_writers},
   };
   return export_functions(env, exports, functions, sizeof functions / sizeof *functions);
 }

@@ -16,7 +16,7 @@ typedef struct uv_poll_s uv_poll_t;
 typedef struct uv_async_s uv_async_t;
 
 enum { UV_ASYNC = 1, UV_POLL = 8 };
-enum { UV_READABLE = 1 };
+enum { UV_READABLE = 1, UV_DISCONNECT = 4 };
 
 size_t uv_handle_size(int type);
 void uv_handle_set_data(uv_handle_t *handle, void *data);

@@ -1,5 +1,5 @@
 /**
- * Compiles native/*.c into build/cidfs.node.
+ * Compiles native/keeper.c into the program build/cidfs-keeper, and the other native/*.c into build/cidfs.node.
  *
  * Calls the C compiler directly: node-gyp would download headers from the network, the package
  * `node-api-headers` brings them. Nothing is done when sources, headers, flags and compiler are the same as last
@@ -13,36 +13,39 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const COMMON_FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror']
 const FLAGS = [
-  ...[
-    '-std=gnu11',
-    '-O2',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-    '-fPIC',
-    '-fvisibility=hidden',
-    '-pthread',
-    '-shared',
-  ],
+  ...COMMON_FLAGS,
+  ...['-fPIC', '-fvisibility=hidden', '-pthread', '-shared'],
   // A thread that is blocked in the kernel may outlive the environment that loaded the addon.
   '-Wl,-z,nodelete',
 ]
 
-/** Builds the addon; returns its path. Throws an Error of one line when that is impossible. */
+const KEEPER = 'keeper.c'
+
+/** Builds the keeper and the addon; returns the addon's path. Throws an Error of one line when that is impossible. */
 export function buildNative() {
-  const target = join(root, 'build', 'cidfs.node')
+  const sources = readdirSync(join(root, 'native')).sort()
+  buildOne('cidfs-keeper', [KEEPER], COMMON_FLAGS)
+  const include = headersDirectory()
+  return buildOne(
+    'cidfs.node',
+    sources.filter(name => name !== KEEPER),
+    [...FLAGS, `-I${include}`],
+  )
+}
+
+function buildOne(name, sources, flags) {
+  const target = join(root, 'build', name)
   const stamp = `${target}.hash`
   const compiler = process.env.CC ?? 'cc'
-  const include = headersDirectory()
-  const sources = readdirSync(join(root, 'native')).sort()
-  const hash = hashOf(sources, [compiler, include, ...FLAGS])
+  const hash = hashOf(sources, [compiler, ...flags])
   if (existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return target
   mkdirSync(dirname(target), { recursive: true })
   const temporary = `${target}.${process.pid}`
   try {
-    const files = sources.filter(name => name.endsWith('.c')).map(name => join(root, 'native', name))
-    compile(compiler, [...FLAGS, `-I${include}`, '-o', temporary, ...files])
+    const files = sources.filter(file => file.endsWith('.c')).map(file => join(root, 'native', file))
+    compile(compiler, [...flags, '-o', temporary, ...files])
     renameSync(temporary, target)
     writeFileSync(stamp, hash)
   } finally {

@@ -8,6 +8,7 @@ import { packageRoot } from './support/root.js'
 const LAYERS = [
   'cli',
   'daemon',
+  'fuse-native',
   'fuse',
   'fs',
   'staging',

@@ -7,9 +7,11 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { CidfsError, messageOf } from '../core/errors.js'
 import {
   ERROR_TRAILER,
+  type ExistsReport,
   type FetchProgress,
   type FsckProgress,
   type FsckReport,
@@ -26,14 +28,25 @@ import {
   type PrefetchResult,
   type StatusReport,
   type UnmountResult,
+  type UpgradeRequest,
+  type UpgradeResult,
   type WaitProgress,
   type WaitResult,
   type WireError,
 } from '../daemon/control-protocol.js'
-import type { DaemonRecord } from '../daemon/registry.js'
+import type {
+  KeyReport,
+  NameReport,
+  NameResolution,
+  PublishReport,
+  PublishRequest,
+} from '../daemon/name-protocol.js'
+import { type DaemonRecord, isKept } from '../daemon/registry.js'
 
 /** For answers that need no work: a daemon that takes longer is stuck. */
 const ANSWER_TIMEOUT_MS = 10_000
+/** A daemon that takes over from another listens within this time. */
+const SUCCESSION_MS = 10_000
 
 interface RequestOptions {
   /** Sent as it is (a CAR), or as JSON. */
@@ -44,7 +57,7 @@ interface RequestOptions {
 
 /** Calls to one daemon. Every method throws what the daemon threw, or `NOT_RUNNING`. */
 export class ControlClient {
-  constructor(private readonly daemon: Pick<DaemonRecord, 'socket'>) {}
+  constructor(private readonly daemon: Pick<DaemonRecord, 'socket' | 'keeper'>) {}
 
   status(): Promise<StatusReport> {
     return this.json('GET', '/status', { timeoutMs: ANSWER_TIMEOUT_MS })
@@ -83,6 +96,44 @@ export class ControlClient {
     return this.json('POST', '/pins/remove', { body: { pin }, timeoutMs: ANSWER_TIMEOUT_MS })
   }
 
+  exists(cid: string, timeoutMs: number): Promise<ExistsReport> {
+    const limitMs = timeoutMs + ANSWER_TIMEOUT_MS
+    return this.json('POST', '/exists', { body: { cid, timeoutMs }, timeoutMs: limitMs })
+  }
+
+  published(): Promise<NameReport[]> {
+    return this.json('GET', '/names', { timeoutMs: ANSWER_TIMEOUT_MS })
+  }
+
+  publish(request: PublishRequest): Promise<PublishReport> {
+    return this.json('POST', '/names/publish', { body: request })
+  }
+
+  resolve(name: string): Promise<NameResolution> {
+    return this.json('POST', '/names/resolve', { body: { name } })
+  }
+
+  keys(): Promise<KeyReport[]> {
+    return this.json('GET', '/keys', { timeoutMs: ANSWER_TIMEOUT_MS })
+  }
+
+  generateKey(key: string): Promise<KeyReport> {
+    return this.json('POST', '/keys/gen', { body: { key }, timeoutMs: ANSWER_TIMEOUT_MS })
+  }
+
+  /** `file` as in `NameRequests`. */
+  importKey(key: string, file: string): Promise<KeyReport> {
+    return this.json('POST', '/keys/import', { body: { key, file }, timeoutMs: ANSWER_TIMEOUT_MS })
+  }
+
+  exportKey(key: string): Promise<{ file: string }> {
+    return this.json('POST', '/keys/export', { body: { key }, timeoutMs: ANSWER_TIMEOUT_MS })
+  }
+
+  removeKey(key: string): Promise<KeyReport> {
+    return this.json('POST', '/keys/remove', { body: { key }, timeoutMs: ANSWER_TIMEOUT_MS })
+  }
+
   prefetch(cid: string, onProgress: (p: FetchProgress) => void): Promise<PrefetchResult> {
     return this.lines('/prefetch', { body: { cid } }, onProgress)
   }
@@ -97,6 +148,10 @@ export class ControlClient {
 
   unmount(options: { lazy: boolean }): Promise<UnmountResult> {
     return this.json('POST', '/unmount', { body: options })
+  }
+
+  upgrade(request: UpgradeRequest): Promise<UpgradeResult> {
+    return this.json('POST', '/upgrade', { body: request })
   }
 
   private async json<T>(method: string, path: string, options: RequestOptions): Promise<T> {
@@ -126,6 +181,19 @@ export class ControlClient {
 
   /** The response, once its head is there and says that it is an answer. */
   private async send(method: string, path: string, options: RequestOptions = {}): Promise<IncomingMessage> {
+    const { body } = options
+    for (const end = performance.now() + SUCCESSION_MS; ; await sleep(20)) {
+      try {
+        return await this.sendOnce(method, path, options)
+      } catch (err) {
+        // the next daemon of the mount has not begun to listen
+        if (!isAbsent(err) || isStream(body) || performance.now() > end || !(await isKept(this.daemon)))
+          throw err
+      }
+    }
+  }
+
+  private async sendOnce(method: string, path: string, options: RequestOptions): Promise<IncomingMessage> {
     const { body, timeoutMs, signal } = options
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const request = httpRequest({ socketPath: this.daemon.socket, method, path, agent: false, signal })
@@ -178,6 +246,12 @@ function fromWire({ code, message }: WireError): Error {
 
 function notAnswering(timeoutMs: number): CidfsError {
   return new CidfsError('TIMEOUT', `the daemon does not answer (waited ${timeoutMs / 1000} s)`)
+}
+
+/** Nobody listens: the request has not been sent. */
+function isAbsent(err: unknown): boolean {
+  const { code } = ((err as Error).cause ?? {}) as NodeJS.ErrnoException
+  return code === 'ECONNREFUSED' || code === 'ENOENT'
 }
 
 function connectionLost(cause: unknown): CidfsError {

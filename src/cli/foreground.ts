@@ -9,6 +9,7 @@ import debug from 'debug'
 import { CidfsError, codeOf, type ErrorCode, messageOf } from '../core/errors.js'
 import type { Config } from '../daemon/config.js'
 import { type RunningDaemon, startDaemon } from '../daemon/daemon.js'
+import type { Supervisor } from '../daemon/sd-notify.js'
 import { EXIT } from './exit-codes.js'
 import { note, oneLine, printError } from './output.js'
 
@@ -23,13 +24,17 @@ const SAME_SIGNAL_MS = 500
 const EXIT_GRACE_MS = 3000
 
 /** Runs the daemon until it is stopped. `onReady` is called when the mount answers. */
-export async function runForeground(config: Config, onReady: () => void): Promise<void> {
+export async function runForeground(
+  config: Config,
+  supervisor: Supervisor | undefined,
+  onReady: () => void,
+): Promise<void> {
   if (config.log !== undefined) debug.enable(config.log)
   // A daemon in the background must not keep the directory it was started from busy.
   if (process.send !== undefined) process.chdir('/')
   outliveOutput()
   const early = holdSignals()
-  const daemon = await start(config)
+  const daemon = await start(config, supervisor)
   early.release()
   handleSignals(daemon, early.received)
   process.send?.({ ready: { pid: process.pid } } satisfies StartMessage, undefined, undefined, () => {})
@@ -45,9 +50,9 @@ function outliveOutput(): void {
   }
 }
 
-async function start(config: Config): Promise<RunningDaemon> {
+async function start(config: Config, supervisor: Supervisor | undefined): Promise<RunningDaemon> {
   try {
-    return await startDaemon(config)
+    return await startDaemon(config, supervisor)
   } catch (err) {
     const failed = { code: codeOf(err), message: oneLine(messageOf(err)) }
     process.send?.({ failed } satisfies StartMessage, undefined, undefined, () => {})

@@ -7,15 +7,18 @@
 import { Command, CommanderError } from 'commander'
 import { VERSION } from '../daemon/version.js'
 import { cidCommand } from './commands/cid.js'
+import { existsCommand } from './commands/exists.js'
 import { exportCommand } from './commands/export.js'
 import { fsckCommand } from './commands/fsck.js'
 import { gcCommand } from './commands/gc.js'
 import { importCommand } from './commands/import.js'
+import { ipnsCommand } from './commands/ipns.js'
 import { mountCommand } from './commands/mount.js'
 import { pinCommand } from './commands/pin.js'
 import { prefetchCommand } from './commands/prefetch.js'
 import { statusCommand } from './commands/status.js'
 import { unmountCommand } from './commands/unmount.js'
+import { upgradeCommand } from './commands/upgrade.js'
 import { waitCommand } from './commands/wait.js'
 import { EXIT, EXIT_CODE_TABLE, exitCodeOf } from './exit-codes.js'
 import { note, oneLine, printError } from './output.js'
@@ -31,11 +34,14 @@ function program(): Command {
   const commands = [
     mountCommand,
     unmountCommand,
+    upgradeCommand,
     statusCommand,
     cidCommand,
     waitCommand,
     pinCommand,
     prefetchCommand,
+    existsCommand,
+    ipnsCommand,
     importCommand,
     exportCommand,
     gcCommand,

@@ -25,14 +25,19 @@ export function welcome(config: Config, pid: number, foreground: boolean): strin
   ]
 }
 
-function hasSource({ gateways, kubo }: Config): boolean {
-  return gateways.length > 0 || kubo !== undefined
+function hasSource({ gateways, kubo, node }: Config): boolean {
+  return gateways.length > 0 || kubo !== undefined || node !== undefined
 }
 
 function sources(config: Config): string {
   if (config.offline) return 'none (offline)'
-  const names = [...config.gateways, ...(config.kubo === undefined ? [] : [`Kubo at ${config.kubo}`])]
-  return names.map(withoutCredentials).join(', ') || 'none: name one with --gateway or --kubo'
+  const { gateways, kubo, node } = config
+  const names = [
+    ...(node === undefined ? [] : ['peers']),
+    ...(kubo === undefined ? [] : [`Kubo at ${kubo}`]),
+    ...gateways,
+  ]
+  return names.map(withoutCredentials).join(', ') || 'none: name one with --gateway, --kubo or --peer'
 }
 
 function withoutCredentials(name: string): string {

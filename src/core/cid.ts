@@ -100,6 +100,11 @@ export function verify(cid: CID, bytes: Uint8Array): boolean {
   return Buffer.compare(hash(bytes), digest) === 0
 }
 
+/** The digest of `bytes` under a hash function by its multicodec number; undefined when it is not supported. */
+export function digestOf(code: number, bytes: Uint8Array): Uint8Array | undefined {
+  return hashers.get(code)?.(bytes)
+}
+
 const hashers = new Map<number, (bytes: Uint8Array) => Uint8Array>([
   [HASH_IDENTITY, bytes => bytes],
   [HASH_SHA2_256, bytes => createHash('sha256').update(bytes).digest()],

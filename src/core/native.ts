@@ -43,11 +43,17 @@ export interface NativeBinding {
   reflink(srcFd: number, dstFd: number): number
   fallocate(fd: number, mode: number, offset: number, length: number): number
   lseek(fd: number, offset: number, whence: number): number
+  hasWriters(fd: number): number
 
   mount(source: string, dir: string, type: string, flags: number, options: string): number
   umount(dir: string, flags: number): Promise<number>
   socketPair(): [number, number] | number
   receiveFd(socket: number): number
+
+  /** Sends a datagram of sd_notify(3), with the descriptor `fd` if that is not negative. */
+  notify(address: Uint8Array, message: Uint8Array, fd: number): number
+  /** 1 when poll(2) says that nothing will come of `fd` any more. */
+  hasEnded(fd: number): number
 
   /**
    * Takes `fd` over, in success and afterwards. `input` receives requests, replies are taken from `output`.
@@ -64,6 +70,10 @@ export interface NativeBinding {
   ): ChannelHandle | number
   /** Whether `onReadable` is called at all. */
   channelPoll(channel: ChannelHandle, enabled: boolean): number
+  /** `onReadable` is called when the connection has ended, and not for requests. */
+  channelAwaitEnd(channel: ChannelHandle): number
+  /** Another descriptor of the connection that `fd` is open on. */
+  connectionClone(fd: number): number
   /** Bytes of the next request in `input`, 0 when there is none. */
   channelRead(channel: ChannelHandle): number
   /** Writes the first `length` bytes of `output`, then `payload`. */
@@ -170,5 +180,10 @@ export function lseek(fd: number, offset: number, whence: number): number {
   return checkResult(addon().lseek(fd, offset, whence), 'lseek')
 }
 
+/** Whether any program may still write to the file that `fd` is open on for reading; true where nobody can tell. */
+export function hasWriters(fd: number): boolean {
+  return addon().hasWriters(fd) !== 0
+}
+
 /** The file functions under one name. */
-export const native = { flock, copyFileRange, reflink, fallocate, lseek } as const
+export const native = { flock, copyFileRange, reflink, fallocate, lseek, hasWriters } as const

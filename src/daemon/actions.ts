@@ -12,6 +12,7 @@ import { resolve } from '../unixfs/path.js'
 import { exportDag, importAndPin } from './car-actions.js'
 import type {
   DaemonActions,
+  ExistsReport,
   FetchProgress,
   FsckProgress,
   FsckReport,
@@ -27,10 +28,15 @@ import type {
   PrefetchResult,
   StatusReport,
   UnmountResult,
+  UpgradeRequest,
+  UpgradeResult,
   WaitProgress,
   WaitResult,
 } from './control-protocol.js'
-import { Collector, checkStore } from './maintenance.js'
+import { type ExistsParts, exists } from './exists-actions.js'
+import { type Collector, checkStore } from './maintenance.js'
+import { NameActions } from './name-actions.js'
+import type { Naming } from './naming.js'
 import {
   addPin,
   listPins,
@@ -41,20 +47,25 @@ import {
   waitForPins,
 } from './pin-actions.js'
 
-export interface ActionParts extends PinParts {
+export interface ActionParts extends PinParts, ExistsParts {
+  naming: Naming
+  collector: Collector
   status(): Promise<StatusReport>
   stop(options: { lazy: boolean }): Promise<UnmountResult>
+  upgrade(request: UpgradeRequest): Promise<UpgradeResult>
   /** Blocks turned out to be bad: what the kernel has cached of them may be, too. */
   onBadBlocks(): void
 }
 
 export class Actions implements DaemonActions {
+  readonly names: NameActions
   readonly #parts: ActionParts
   readonly #collector: Collector
 
   constructor(parts: ActionParts) {
     this.#parts = parts
-    this.#collector = new Collector(parts)
+    this.names = new NameActions(parts.naming, path => this.cidOf(path))
+    this.#collector = parts.collector
   }
 
   status(): Promise<StatusReport> {
@@ -150,6 +161,10 @@ export class Actions implements DaemonActions {
     return removePin(this.#parts, pin)
   }
 
+  exists(cid: string, timeoutMs: number, signal: AbortSignal): Promise<ExistsReport> {
+    return exists(this.#parts, cid, timeoutMs, signal)
+  }
+
   prefetch(
     cid: string,
     onProgress: (progress: FetchProgress) => void,
@@ -175,5 +190,9 @@ export class Actions implements DaemonActions {
 
   unmount(options: { lazy: boolean }): Promise<UnmountResult> {
     return this.#parts.stop(options)
+  }
+
+  upgrade(request: UpgradeRequest): Promise<UpgradeResult> {
+    return this.#parts.upgrade(request)
   }
 }

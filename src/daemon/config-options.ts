@@ -6,30 +6,9 @@
  * refused, never ignored.
  */
 import { isAbsolute } from 'node:path'
-
-/** Says what a value must be; the caller adds where it was written. `hidden`: repeating it would not help. */
-export class BadValue extends Error {
-  constructor(
-    message: string,
-    readonly hidden = false,
-  ) {
-    super(message)
-  }
-}
-
-export interface Option {
-  /** Long option without dashes, and key of the TOML file. */
-  name: string
-  /** Placeholder of its argument; absent: a switch. */
-  argument?: string
-  /** May be given more than once; an array in the file. */
-  repeatable?: boolean
-  /** Not allowed in the file. */
-  commandLineOnly?: boolean
-  help: string
-  /** One value of it, checked. @throws BadValue */
-  read(value: unknown): string | number | boolean
-}
+import { NODE_OPTIONS } from './config-node.js'
+import { SPACE_OPTIONS } from './config-space.js'
+import { BadValue, type Option, readHttpUrl } from './config-values.js'
 
 const DURATION_UNITS = new Map([
   ['ms', 1],
@@ -55,16 +34,6 @@ function readDeadline(value: unknown): number {
   const ms = readDuration(value)
   if (ms === 0) throw new BadValue('must be longer than 0')
   return ms
-}
-
-/** An http or https URL without query, fragment and closing slashes. @throws BadValue */
-export function readHttpUrl(value: unknown): string {
-  const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined
-  if (url === undefined || !['http:', 'https:'].includes(url.protocol)) {
-    throw new BadValue('must be an http:// or https:// URL')
-  }
-  if (url.search !== '' || url.hash !== '') throw new BadValue('must be a URL without "?" and "#"')
-  return url.href.replace(/\/+$/, '')
 }
 
 /** A Kubo RPC: URL, or `unix:/path` of its socket. @throws BadValue */
@@ -100,12 +69,14 @@ function readSwitch(value: unknown): boolean {
   return value
 }
 
-function readTransport(value: unknown): string {
-  if (value === 'fuse-native') {
-    throw new BadValue('cannot be "fuse-native" in this version; leave it out or say "native"', true)
-  }
-  if (value !== 'native') throw new BadValue('must be "native"')
-  return 'native'
+/** How to speak FUSE; `daemon/transport.ts` has what is behind each. */
+export const TRANSPORTS = ['native', 'fuse-native'] as const
+export type Transport = (typeof TRANSPORTS)[number]
+
+function readTransport(value: unknown): Transport {
+  const transport = TRANSPORTS.find(name => name === value)
+  if (transport === undefined) throw new BadValue('must be "native" or "fuse-native"')
+  return transport
 }
 
 function readPassthrough(value: unknown): string {
@@ -113,11 +84,15 @@ function readPassthrough(value: unknown): string {
   return value
 }
 
-function refuseNode(): never {
-  throw new BadValue(
-    'needs an embedded IPFS node, which this version has not: it reads from gateways (--gateway) and Kubo (--kubo)',
-    true,
-  )
+function readDns(value: unknown): string {
+  if (value === 'system' || value === 'off') return value
+  try {
+    return readHttpUrl(value)
+  } catch {
+    throw new BadValue(
+      'must be "system", "off", or the URL of a resolver like "https://dns.example/dns-query"',
+    )
+  }
 }
 
 export const OPTIONS: readonly Option[] = [
@@ -147,19 +122,12 @@ export const OPTIONS: readonly Option[] = [
     help: 'RPC of a Kubo to fetch from and to publish to: http://host:port or unix:/path',
     read: readKuboAddress,
   },
+  ...NODE_OPTIONS,
   {
-    name: 'peer',
-    argument: 'MULTIADDR',
-    repeatable: true,
-    help: 'peer to fetch from (not in this version)',
-    read: refuseNode,
-  },
-  {
-    name: 'listen',
-    argument: 'MULTIADDR',
-    repeatable: true,
-    help: 'address to serve peers on (not in this version)',
-    read: refuseNode,
+    name: 'dns',
+    argument: 'RESOLVER',
+    help: 'who resolves DNS names in ipns/: system, an https:// URL, or off (default: system; isolated: off)',
+    read: readDns,
   },
   { name: 'offline', help: 'use no network at all, only what is held locally', read: readSwitch },
   {
@@ -167,7 +135,12 @@ export const OPTIONS: readonly Option[] = [
     help: 'use no gateway or node but those that are named; the default config file is not read',
     read: readSwitch,
   },
-  { name: 'transport', argument: 'NAME', help: 'how to speak FUSE: native', read: readTransport },
+  {
+    name: 'transport',
+    argument: 'NAME',
+    help: 'how to speak FUSE: native, or the package fuse-native, which needs libfuse2 (default: native)',
+    read: readTransport,
+  },
   {
     name: 'passthrough',
     argument: 'WHEN',
@@ -175,6 +148,7 @@ export const OPTIONS: readonly Option[] = [
     read: readPassthrough,
   },
   { name: 'allow-other', help: 'let other users see the mount', read: readSwitch },
+  ...SPACE_OPTIONS,
   {
     name: 'read-deadline',
     argument: 'TIME',

@@ -13,9 +13,14 @@ import { homedir } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
 import { parse, TomlError } from 'smol-toml'
 import { CidfsError, messageOf } from '../core/errors.js'
+import type { NodeConfig } from '../p2p/node-config.js'
 import { DEFAULT_READ_DEADLINE_MS } from '../sources/config.js'
 import { DEFAULT_LOCAL_NAMES } from '../staging/local-names.js'
-import { BadValue, nearest, OPTIONS, type Option } from './config-options.js'
+import type { SpaceLimits } from '../store/space.js'
+import { nodeConfig } from './config-node.js'
+import { nearest, OPTIONS, type Transport } from './config-options.js'
+import { spaceLimits } from './config-space.js'
+import { BadValue, type Option } from './config-values.js'
 import { isWithin, resolveOutsideMounts } from './registry.js'
 
 export interface Config {
@@ -27,12 +32,20 @@ export interface Config {
   gateways: string[]
   /** RPC address of a Kubo: URL, or `unix:` and an absolute path. */
   kubo: string | undefined
+  /** The embedded IPFS node; undefined: none. */
+  node: NodeConfig | undefined
+  /** What the node tells routers that it has. */
+  provide: 'roots' | 'all' | 'off'
+  /** Who resolves DNS names: `system`, the URL of a resolver, or nobody. */
+  dns: string | undefined
   offline: boolean
   isolated: boolean
-  transport: 'native'
+  transport: Transport
   /** Whether the kernel may serve files by itself where it can. */
   passthrough: 'auto' | 'off'
   allowOther: boolean
+  /** What the state directory may take, and what stays free on its disk. */
+  space: SpaceLimits
   /** How long a read waits for a block that is not here. */
   readDeadlineMs: number
   /** From the last close of a staged file to its publishing. */
@@ -49,7 +62,7 @@ export const DEFAULT_GATEWAYS = ['https://trustless-gateway.link', 'https://ipfs
 /** Options as written, by option name: a value, or an array of them for repeatable ones. */
 export type RawOptions = Record<string, unknown>
 
-type Values = Map<string, string | number | boolean | (string | number | boolean)[]>
+export type Values = Map<string, string | number | boolean | (string | number | boolean)[]>
 type Environment = Record<string, string | undefined>
 
 /**
@@ -72,7 +85,8 @@ export async function loadConfig(
       path: stateDir,
     })
   }
-  return { ...config, mountpoint: real, stateDir }
+  const node = config.node && { ...config.node, stateDir }
+  return { ...config, mountpoint: real, stateDir, node }
 }
 
 /** Default state directory: `$XDG_DATA_HOME/cidfs/default`. */
@@ -96,16 +110,25 @@ function compose(mountpoint: string, values: Values, env: Environment): Config {
     stateDir: resolve(text('state') ?? defaultStateDir(env)),
     gateways: offline ? [] : [...new Set(gateways)],
     kubo: offline ? undefined : text('kubo'),
+    node: offline ? undefined : nodeConfig(values, isolated),
+    provide: (values.get('provide') as Config['provide'] | undefined) ?? 'roots',
+    dns: offline ? undefined : dnsOf(text('dns'), isolated),
     offline,
     isolated,
-    transport: 'native',
+    transport: (values.get('transport') as Transport | undefined) ?? 'native',
     passthrough: values.get('passthrough') === 'off' ? 'off' : 'auto',
     allowOther: values.get('allow-other') === true,
+    space: spaceLimits(values),
     readDeadlineMs: (values.get('read-deadline') as number | undefined) ?? DEFAULT_READ_DEADLINE_MS,
     settleMs: (values.get('settle') as number | undefined) ?? 150,
     localNames: (values.get('local-names') as string[] | undefined) ?? DEFAULT_LOCAL_NAMES,
     log: text('log'),
   }
+}
+
+function dnsOf(setting: string | undefined, isolated: boolean): string | undefined {
+  if (setting === undefined) return isolated ? undefined : 'system'
+  return setting === 'off' ? undefined : setting
 }
 
 /** With `--isolated`, only a file that is named counts. */

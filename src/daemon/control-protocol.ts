@@ -15,18 +15,32 @@
  *     GET  /pins              PinReport[]
  *     POST /pins/add          PinAddRequest in; lines of JSON out, as /wait
  *     POST /pins/remove       {pin} in; PinRemoval
+ *     GET  /names             NameReport[]
+ *     POST /names/publish     PublishRequest in; PublishReport
+ *     POST /names/resolve     {name} in; NameResolution
+ *     GET  /keys              KeyReport[]
+ *     POST /keys/gen          {key} in; KeyReport
+ *     POST /keys/import       {key, file} in; KeyReport
+ *     POST /keys/export       {key} in; {file}
+ *     POST /keys/remove       {key} in; KeyReport
+ *     POST /exists            {cid, timeoutMs} in; ExistsReport
  *     POST /prefetch          {cid} in; lines of JSON out, as /wait
  *     POST /fsck              {repair} in; lines of JSON out, as /wait
  *     POST /gc                lines of JSON out, as /wait
+ *     POST /upgrade           UpgradeRequest in; UpgradeResult
  *     POST /unmount           {lazy} in; UnmountResult
  */
 import type { ErrorCode } from '../core/errors.js'
 import type { DagProgress } from '../sources/fetch-dag.js'
 import type { SourceKind, SourceState } from '../sources/source.js'
+import type { WhoHas } from '../sources/who-has.js'
 import type { PinState } from '../staging/named-pins.js'
 import type { WaitProgress, WaitResult } from '../staging/waiter.js'
+import type { SpaceReport } from '../store/space.js'
+import type { NameRequests } from './name-protocol.js'
+import type { NodeReport } from './node-services.js'
 
-export type { DagProgress as FetchProgress, PinState, WaitProgress, WaitResult }
+export type { DagProgress as FetchProgress, PinState, SpaceReport, WaitProgress, WaitResult }
 
 /**
  * Where a staged file or an entry of `pins/` stands; `immutable` is what lies under `ipfs/`, `local` what is not
@@ -130,7 +144,10 @@ export interface StatusReport {
   startedAt: string
   uptimeMs: number
   sources: SourceReport[]
+  /** The embedded node; null when there is none. */
+  node: NodeReport | null
   store: StoreReport
+  space: SpaceReport
   staging: StagingReport
   pins: PinsReport
   fuse: FuseReport
@@ -180,6 +197,24 @@ export interface PinReport {
 export interface PinRemoval {
   /** Owners whose pin is gone, as in `PinReport`. */
   removed: string[]
+}
+
+/** `part`: at least the block itself; `percent` null where counting takes too long. */
+export interface HeldReport {
+  state: 'whole' | 'part' | 'no'
+  percent: number | null
+}
+
+/** For `.cidfs/exists/`, and for the command when it does not say. */
+export const EXISTS_TIMEOUT_MS = 10_000
+
+export interface ExistsReport extends WhoHas {
+  cid: string
+  held: HeldReport
+  /** Others that have the block, or say that they can get it. */
+  copies: number
+  /** Why nobody could be asked; null when somebody was. */
+  error: string | null
 }
 
 export interface PrefetchResult {
@@ -246,6 +281,17 @@ export interface UnmountResult {
   lazy: boolean
 }
 
+/** How the new version is started: node and its options, then its main file. */
+export interface UpgradeRequest {
+  program: string[]
+}
+
+export interface UpgradeResult {
+  /** Of the daemon that serves the mount now. */
+  pid: number
+  previous: { pid: number; version: string }
+}
+
 /**
  * What the daemon does for the commands. Paths are relative to the mountpoint, with `/` between names and
  * without one at the ends: `staging/a/b`, '' is the root.
@@ -277,6 +323,9 @@ export interface DaemonActions {
   ): Promise<PinReport>
   /** `pin`: a name in `pins/`, or a CID. @throws CidfsError `NOT_FOUND`. */
   removePin(pin: string): Promise<PinRemoval>
+  readonly names: NameRequests
+  /** Who has a block; ends at `timeoutMs` with what is known. @throws CidfsError `MALFORMED_CID`, `INVALID`. */
+  exists(cid: string, timeoutMs: number, signal: AbortSignal): Promise<ExistsReport>
   /** Fetches a whole DAG without pinning it. @throws CidfsError `INVALID`. */
   prefetch(
     cid: string,
@@ -296,6 +345,11 @@ export interface DaemonActions {
    * for the next start.
    */
   unmount(options: { lazy: boolean }): Promise<UnmountResult>
+  /**
+   * Leaves the mount to a daemon of another version; nothing that the kernel asks fails meanwhile.
+   * @throws CidfsError `NOT_SUPPORTED`: it does not start, or nothing supervises this one; `BUSY`.
+   */
+  upgrade(request: UpgradeRequest): Promise<UpgradeResult>
 }
 
 /** An error as it crosses the socket. */

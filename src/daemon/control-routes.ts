@@ -10,6 +10,7 @@ import { finished } from 'node:stream/promises'
 import { CidfsError, codeOf, type ErrorCode, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { type DaemonActions, ERROR_TRAILER, type Line, type WireError } from './control-protocol.js'
+import type { NameRequests } from './name-protocol.js'
 
 const log = logger('daemon:control')
 
@@ -27,6 +28,37 @@ interface Exchange {
   signal: AbortSignal
 }
 
+type Route = [request: string, handler: (exchange: Exchange) => Promise<void>]
+
+/** One that takes an object and answers with JSON. */
+function nameRoute(
+  request: string,
+  answer: (names: NameRequests, body: Record<string, unknown>, signal: AbortSignal) => unknown,
+): Route {
+  return [
+    request,
+    async ({ actions, request, response, signal }) => {
+      const body = request.method === 'GET' ? {} : await readJson(request)
+      sendJson(response, 200, await answer(actions.names, body as Record<string, unknown>, signal))
+    },
+  ]
+}
+
+const NAME_ROUTES: readonly Route[] = [
+  nameRoute('GET /names', names => names.published()),
+  nameRoute('POST /names/publish', (names, { key, target, isPath }, signal) =>
+    names.publish({ key: text(key, 'key'), target: text(target, 'target'), isPath: isPath === true }, signal),
+  ),
+  nameRoute('POST /names/resolve', (names, { name }, signal) => names.resolve(text(name, 'name'), signal)),
+  nameRoute('GET /keys', names => names.keys()),
+  nameRoute('POST /keys/gen', (names, { key }) => names.generateKey(text(key, 'key'))),
+  nameRoute('POST /keys/import', (names, { key, file }) =>
+    names.importKey(text(key, 'key'), text(file, 'file')),
+  ),
+  nameRoute('POST /keys/export', (names, { key }) => names.exportKey(text(key, 'key'))),
+  nameRoute('POST /keys/remove', (names, { key }) => names.removeKey(text(key, 'key'))),
+]
+
 const routes = new Map<string, (exchange: Exchange) => Promise<void>>([
   ['GET /status', async ({ actions, response }) => sendJson(response, 200, await actions.status())],
   [
@@ -39,6 +71,8 @@ const routes = new Map<string, (exchange: Exchange) => Promise<void>>([
   ['GET /pins', async ({ actions, response }) => sendJson(response, 200, await actions.pins())],
   ['POST /pins/add', addPin],
   ['POST /pins/remove', removePin],
+  ...NAME_ROUTES,
+  ['POST /exists', exists],
   ['POST /prefetch', prefetch],
   [
     'POST /fsck',
@@ -52,6 +86,7 @@ const routes = new Map<string, (exchange: Exchange) => Promise<void>>([
     ({ actions, response, signal }) => sendLines(response, onProgress => actions.gc(onProgress, signal)),
   ],
   ['POST /unmount', unmount],
+  ['POST /upgrade', upgrade],
 ])
 
 /** Answers one request. Never rejects. */
@@ -79,6 +114,14 @@ async function unmount({ actions, request, response }: Exchange): Promise<void> 
   sendJson(response, 200, await actions.unmount({ lazy: lazy === true }))
 }
 
+async function upgrade({ actions, request, response }: Exchange): Promise<void> {
+  const { program } = (await readJson(request)) as { program?: unknown }
+  if (!Array.isArray(program) || program.length === 0 || !program.every(word => typeof word === 'string')) {
+    throw new CidfsError('INVALID', 'program must be an array of strings')
+  }
+  sendJson(response, 200, await actions.upgrade({ program }))
+}
+
 async function waitFor({ actions, request, response, signal }: Exchange): Promise<void> {
   const { paths } = (await readJson(request)) as { paths?: unknown }
   if (!Array.isArray(paths) || !paths.every(path => typeof path === 'string')) {
@@ -98,6 +141,12 @@ async function addPin({ actions, request, response, signal }: Exchange): Promise
 async function removePin({ actions, request, response }: Exchange): Promise<void> {
   const { pin } = (await readJson(request)) as { pin?: unknown }
   sendJson(response, 200, await actions.removePin(text(pin, 'pin')))
+}
+
+async function exists({ actions, request, response, signal }: Exchange): Promise<void> {
+  const { cid, timeoutMs } = (await readJson(request)) as Record<string, unknown>
+  if (typeof timeoutMs !== 'number') throw new CidfsError('INVALID', 'timeoutMs must be a number')
+  sendJson(response, 200, await actions.exists(text(cid, 'cid'), timeoutMs, signal))
 }
 
 async function prefetch({ actions, request, response, signal }: Exchange): Promise<void> {

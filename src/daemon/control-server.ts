@@ -3,7 +3,7 @@
  *
  * Invariant: the socket file is never readable by others, not even for a moment, and belongs to a living
  * daemon: a stale one is replaced, one that answers is left alone. Closing ends every request except
- * `/unmount`, whose answer is what the caller of the stop is waiting for.
+ * `/unmount` and `/upgrade`, whose answers are what the caller of the stop is waiting for.
  */
 import { mkdir, rm } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
@@ -22,13 +22,19 @@ const CLOSE_GRACE_MS = 1000
 
 export interface ControlServer {
   socketPath: string
-  /** Stops listening and ends what runs, but for an `/unmount`; takes about a second at most. */
-  close(): Promise<void>
+  /** Stops listening and ends what runs, but for `/unmount` and `/upgrade`; takes about a second at most. */
+  close(options?: CloseOptions): Promise<void>
+}
+
+export interface CloseOptions {
+  /** Another daemon listens at the same place next: commands wait for it. */
+  keepRecord?: boolean
 }
 
 export interface ControlServerOptions {
   stateDir: string
   mountpoint: string
+  keeperPid?: number | undefined
 }
 
 /**
@@ -36,7 +42,7 @@ export interface ControlServerOptions {
  * @throws CidfsError `STATE_IN_USE`: another daemon answers there.
  */
 export async function startControlServer(
-  { stateDir, mountpoint }: ControlServerOptions,
+  { stateDir, mountpoint, keeperPid }: ControlServerOptions,
   actions: DaemonActions,
 ): Promise<ControlServer> {
   await mkdir(stateDir, { recursive: true, mode: 0o700 })
@@ -47,10 +53,14 @@ export async function startControlServer(
   server.requestTimeout = 0 // a CAR may take hours
   server.keepAliveTimeout = 1000
   await listenPrivately(server, socketPath)
-  const unregister = await register({ mountpoint, stateDir, socket: socketPath })
+  const unregister = await register({ mountpoint, stateDir, socket: socketPath, keeperPid })
   log('listening on %s', socketPath)
   let closing: Promise<void> | undefined
-  return { socketPath, close: () => (closing ??= close(server, requests, unregister)) }
+  return {
+    socketPath,
+    close: ({ keepRecord = false } = {}) =>
+      (closing ??= close(server, requests, keepRecord ? async () => {} : unregister)),
+  }
 }
 
 async function close(server: Server, requests: Requests, unregister: () => Promise<void>): Promise<void> {
@@ -70,7 +80,7 @@ class Requests {
     const abort = new AbortController()
     response.on('close', () => abort.abort())
     const done = answer(this.actions, request, response, abort.signal)
-    if (request.url?.startsWith('/unmount') === true) return
+    if (request.url === '/unmount' || request.url === '/upgrade') return
     this.running.set(done, { abort, response })
     done.finally(() => this.running.delete(done))
   }

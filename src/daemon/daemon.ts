@@ -6,9 +6,11 @@
  * lock of ours is left.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { CidfsError } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { CidFileSystem } from '../fs/cid-file-system.js'
-import { FuseSession } from '../fuse/session.js'
+import type { Session } from '../fs/session.js'
+import { FuseSession, type Succession } from '../fuse/session.js'
 import { BlockService } from '../sources/block-service.js'
 import { KuboControl } from '../sources/kubo-control.js'
 import { NetworkClient } from '../sources/worker-client.js'
@@ -16,13 +18,33 @@ import { contentCopier } from '../staging/copy-content.js'
 import { KuboBackend } from '../staging/kubo-backend.js'
 import { NamedPins } from '../staging/named-pins.js'
 import { Staging } from '../staging/staging.js'
+import { NetworkBlocks } from '../store/network-blocks.js'
 import { Store } from '../store/store.js'
 import { Actions } from './actions.js'
 import type { Config } from './config.js'
-import type { DaemonActions, UnmountResult } from './control-protocol.js'
+import type { DaemonActions, UnmountResult, UpgradeRequest, UpgradeResult } from './control-protocol.js'
 import { type ControlServer, startControlServer } from './control-server.js'
+import { existsText } from './exists-actions.js'
+import { handOver } from './hand-over.js'
+import { Collector } from './maintenance.js'
+import { createNaming, type Naming } from './naming.js'
+import { NodeServices } from './node-services.js'
 import { listPins, type PinParts } from './pin-actions.js'
+import { ownCommand, type Supervisor } from './sd-notify.js'
+import { SpaceKeeper } from './space-keeper.js'
 import { statusReport } from './status.js'
+import {
+  adopt,
+  endTakeover,
+  type Inheritance,
+  inherit,
+  newSuccession,
+  objectsInUse,
+  saveTakeover,
+  untilUnlocked,
+} from './takeover.js'
+import { mountSession } from './transport.js'
+import { Watchdog } from './watchdog.js'
 
 const log = logger('daemon')
 
@@ -41,19 +63,28 @@ export interface RunningDaemon {
 }
 
 /**
- * Starts a daemon; resolves when the mount answers.
+ * Starts a daemon; resolves when the mount answers. With a `supervisor` another can take over from it, and it takes
+ * over from another if the supervisor has given it a connection.
  * @throws CidfsError `STATE_IN_USE`, `STATE_VERSION`, `STORE_DAMAGED`, `BAD_CONFIG`, `BAD_MOUNTPOINT`,
  * `MISSING_TOOL`, `PERMISSION`.
  */
-export async function startDaemon(config: Config): Promise<RunningDaemon> {
-  const daemon = new Daemon(config)
+export async function startDaemon(config: Config, supervisor?: Supervisor): Promise<RunningDaemon> {
+  const inheritance = supervisor && (await inherit(config))
+  const daemon = new Daemon(config, supervisor)
   try {
-    await daemon.start()
+    await daemon.start(inheritance)
   } catch (err) {
     await daemon.end()
     throw err
   }
   return daemon
+}
+
+/** The parts that speak to others. */
+interface Online {
+  network: NetworkClient
+  naming: Naming
+  node: NodeServices
 }
 
 class Daemon implements RunningDaemon {
@@ -65,46 +96,122 @@ class Daemon implements RunningDaemon {
   readonly #undo: (() => Promise<unknown> | undefined)[] = []
   #staging: Staging | undefined
   #fs: CidFileSystem | undefined
-  #session: FuseSession | undefined
+  #session: Session | undefined
   #control: ControlServer | undefined
   #stopping: Promise<UnmountResult> | undefined
   #impatient = new AbortController()
   #unmounted = false
   #resolveStopped!: () => void
+  readonly #supervisor: Supervisor | undefined
+  /** What lets another daemon go on with the mount. */
+  #succession: Succession | undefined
+  #watchdog: Watchdog | undefined
+  /** Under way, or done: the mount is another daemon's. */
+  #upgrade: Promise<UpgradeResult> | undefined
+  #left = false
 
-  constructor(config: Config) {
+  constructor(config: Config, supervisor: Supervisor | undefined) {
     this.config = config
+    this.#supervisor = supervisor
     this.stopped = new Promise(resolve => {
       this.#resolveStopped = resolve
     })
   }
 
-  async start(): Promise<void> {
+  async start(inheritance: Inheritance | undefined): Promise<void> {
     const { config } = this
-    const store = await Store.open(config.stateDir)
+    this.#left = inheritance !== undefined // what fails from here on is tried again by the next one
+    const open = () => Store.open(config.stateDir, { space: config.space })
+    const store = await (inheritance === undefined ? open() : untilUnlocked(open))
     this.#undo.push(() => store.close())
     const network = new NetworkClient(config)
     this.#undo.push(() => network.close())
-    const blocks = new BlockService(store, network, config)
-    const staging = this.#startStaging(store, blocks)
+    const blocks = new BlockService(new NetworkBlocks(store), network, config)
+    const staging = this.#startStaging(store, blocks, inheritance)
     const pins = new NamedPins(store, blocks)
     this.#undo.push(() => pins.stop())
-    this.#startFileSystem({ store, blocks, staging, pins }, network)
-    const fs = this.#fs!
-    this.#session = await FuseSession.mount(config.mountpoint, fs, {
-      allowOther: config.allowOther,
-      passthrough: config.passthrough === 'auto',
-    })
-    this.#undo.push(async () => void (await this.#session?.unmount({ lazyAfterMs: 0 })))
-    this.#control = await startControlServer(config, this.actions)
-    this.#undo.push(() => this.#control?.close())
+    const naming = createNaming(config, store, network, staging)
+    this.#undo.push(() => naming.stop())
+    const node = new NodeServices(config, store, network)
+    this.#undo.push(() => node.stop())
+    this.#startFileSystem({ store, blocks, staging, pins }, { network, naming, node }, inheritance)
+    await this.#startSession(this.#fs!, inheritance)
+    const keeperPid = this.#supervisor?.keeper?.pid
+    this.#control = await startControlServer({ ...config, keeperPid }, this.actions)
+    this.#undo.push(() => this.#control?.close({ keepRecord: this.#left }))
     staging.start()
     network.start()
+    node.start()
     pins.start()
-    void this.#session.closed.then(() => this.stop())
+    naming.start()
+    this.#left = false
+    void this.#session!.closed.then(() => this.#closed())
+    this.#watchdog = Watchdog.start(this.#supervisor, () => this.#describeInFlight())
+    this.#supervisor?.ready(ownCommand())
   }
 
-  #startStaging(store: Store, blocks: BlockService): Staging {
+  /** Somebody has unmounted it. */
+  #closed(): void {
+    if (!this.#left) void this.stop()
+  }
+
+  /** Mounts, or goes on with a mount; either way another daemon can go on with it afterwards. */
+  async #startSession(fs: CidFileSystem, inheritance: Inheritance | undefined): Promise<void> {
+    const { config } = this
+    this.#succession = inheritance?.succession
+    if (inheritance !== undefined) this.#session = adopt(inheritance, config, fs)
+    else {
+      if (this.#supervisor !== undefined && config.transport === 'native')
+        this.#succession = newSuccession(config.stateDir)
+      this.#session = await mountSession(config, fs, this.#succession)
+    }
+    this.#undo.push(() => this.#endSession())
+    if (!(this.#session instanceof FuseSession) || this.#succession === undefined) return
+    saveTakeover(config, this.#session, this.#succession)
+    this.#session.handOut(fd => this.#supervisor?.keep(fd))
+  }
+
+  async #endSession(): Promise<void> {
+    if (this.#left && this.#session instanceof FuseSession) return this.#session.leave()
+    await this.#session?.unmount({ lazyAfterMs: 0 })
+    if (this.#succession === undefined) return
+    this.#supervisor?.forget()
+    endTakeover(this.config.stateDir)
+  }
+
+  #describeInFlight(): string {
+    return this.#session instanceof FuseSession ? this.#session.describeInFlight() : ''
+  }
+
+  /** @throws CidfsError `NOT_SUPPORTED`, `BUSY`: nothing has changed. */
+  upgrade({ program }: UpgradeRequest): Promise<UpgradeResult> {
+    if (this.#stopping !== undefined || this.#upgrade !== undefined) {
+      throw new CidfsError('BUSY', 'the daemon is stopping, or being upgraded already')
+    }
+    this.#upgrade = this.#handOver(program)
+    return this.#upgrade
+  }
+
+  async #handOver(program: string[]): Promise<UpgradeResult> {
+    try {
+      const letGo = async () => {
+        this.#left = true
+        await this.#endParts()
+      }
+      const parts = { supervisor: this.#supervisor, succession: this.#succession, letGo }
+      const result = await handOver(program, { ...parts, session: this.#session! })
+      this.#ended()
+      return result
+    } catch (err) {
+      if (this.#left) {
+        process.exitCode = 1 // the supervisor starts another
+        this.#ended()
+      } else this.#upgrade = undefined
+      throw err
+    }
+  }
+
+  #startStaging(store: Store, blocks: BlockService, inheritance: Inheritance | undefined): Staging {
     const { kubo: url, settleMs, localNames } = this.config
     const kubo = url === undefined ? undefined : new KuboControl(url)
     if (kubo !== undefined) this.#undo.push(() => kubo.close())
@@ -114,13 +221,16 @@ class Daemon implements RunningDaemon {
       localNames,
       backend: kubo && new KuboBackend(kubo, blocks),
       copyContent: contentCopier(store, blocks),
+      resume: inheritance !== undefined,
+      inUse: inheritance === undefined ? [] : objectsInUse(inheritance),
     })
     this.#undo.push(() => staging.stop())
     this.#staging = staging
     return staging
   }
 
-  #startFileSystem(parts: PinParts, network: NetworkClient): void {
+  #startFileSystem(parts: PinParts, online: Online, inheritance: Inheritance | undefined): void {
+    const { network, naming, node } = online
     const { store, staging, pins } = parts
     const status = () =>
       statusReport({
@@ -130,27 +240,44 @@ class Daemon implements RunningDaemon {
         staging,
         pins,
         sources: () => network.status(),
+        node: () => node.report(),
         fuse: () => this.#session?.report(),
       })
     const controlFiles = {
       status: async () => `${JSON.stringify(await status(), null, 2)}\n`,
       pins: async () => `${JSON.stringify(await listPins(parts), null, 2)}\n`,
     }
+    const collector = new Collector(parts)
+    const keeper = new SpaceKeeper(store, collector)
+    keeper.start()
+    this.#undo.push(() => keeper.stop())
     this.actions = new Actions({
       ...parts,
+      collector,
+      network,
+      naming,
       status,
       stop: options => this.stop(options),
+      upgrade: request => this.upgrade(request),
       onBadBlocks: () => {
         this.#fs?.dropCaches()
         pins.recheck()
       },
     })
-    const fs = new CidFileSystem({ ...parts, controlFiles, resume: false })
+    const fs = new CidFileSystem({
+      ...parts,
+      names: naming.names,
+      directoryNames: naming.directoryNames,
+      whoHas: (cid, signal) => existsText({ store, network }, cid, signal),
+      controlFiles,
+      resume: inheritance !== undefined,
+    })
     this.#undo.push(async () => fs.stop(this.#unmounted))
     this.#fs = fs
   }
 
   stop({ lazy = false } = {}): Promise<UnmountResult> {
+    if (this.#upgrade !== undefined) return this.#stopSuccessor()
     if (lazy) this.#impatient.abort()
     this.#stopping ??= this.#stop()
     return this.#stopping
@@ -159,6 +286,7 @@ class Daemon implements RunningDaemon {
   /** Answers when the mount is gone from the tree; what is left to do then ends with `stopped`. */
   async #stop(): Promise<UnmountResult> {
     const session = this.#session!
+    this.#supervisor?.stopping()
     await this.#unlessImpatient(session.drain(DRAIN_MS))
     const result = await session.unmount(this.#impatient.signal.aborted ? { lazyAfterMs: 0 } : {})
     void this.#finish(session, result.lazy)
@@ -166,7 +294,7 @@ class Daemon implements RunningDaemon {
   }
 
   /** Files that are still open are served until they are closed, or until somebody is impatient. */
-  async #finish(session: FuseSession, lazy: boolean): Promise<void> {
+  async #finish(session: Session, lazy: boolean): Promise<void> {
     if (lazy) await this.#unlessImpatient(session.closed)
     session.close()
     await session.closed
@@ -193,8 +321,25 @@ class Daemon implements RunningDaemon {
     signal.removeEventListener('abort', abandon)
   }
 
+  /** The mount is another's, who has to be told. */
+  async #stopSuccessor(): Promise<UnmountResult> {
+    const { pid } = await this.#upgrade!
+    process.kill(pid, 'SIGTERM')
+    return { lazy: false }
+  }
+
   /** Stops whatever runs. Never fails: each part is given its turn. */
   async end(): Promise<void> {
+    await this.#endParts()
+    this.#ended()
+  }
+
+  #ended(): void {
+    this.#watchdog?.stop()
+    this.#resolveStopped()
+  }
+
+  async #endParts(): Promise<void> {
     for (let undo = this.#undo.pop(); undo !== undefined; undo = this.#undo.pop()) {
       try {
         await undo()
@@ -202,6 +347,5 @@ class Daemon implements RunningDaemon {
         log('while stopping: %O', err)
       }
     }
-    this.#resolveStopped()
   }
 }

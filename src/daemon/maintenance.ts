@@ -107,8 +107,15 @@ export class Collector {
     }
   }
 
-  /** @throws CidfsError `BUSY` when one runs, or an import does; `INTERRUPTED`: what was freed stays freed. */
-  async collect(onProgress: (progress: GcProgress) => void, signal: AbortSignal): Promise<GcReport> {
+  /**
+   * @param freeBytes enough; everything that can be freed when absent
+   * @throws CidfsError `BUSY` when one runs, or an import does; `INTERRUPTED`: what was freed stays freed.
+   */
+  async collect(
+    onProgress: (progress: GcProgress) => void,
+    signal: AbortSignal,
+    freeBytes?: number,
+  ): Promise<GcReport> {
     const { store, staging } = this.#parts
     if (this.#collecting) throw new CidfsError('BUSY', 'garbage collection is running already')
     if (this.#importing > 0)
@@ -120,6 +127,7 @@ export class Collector {
           links,
           roots: staging.publishedCids(),
           signal,
+          ...(freeBytes === undefined ? {} : { freeBytes }),
           onProgress: freedBytes => onProgress({ freedBytes }),
         }),
       )

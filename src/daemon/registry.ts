@@ -9,6 +9,7 @@
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, readlink, rename, rm, writeFile } from 'node:fs/promises'
 import { isAbsolute, join, resolve, sep } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { CidfsError } from '../core/errors.js'
 import { logger } from '../core/log.js'
 
@@ -23,7 +24,18 @@ export interface DaemonRecord {
   started: string
   /** Path of the control socket. */
   socket: string
+  /** Who starts another daemon when this one dies. */
+  keeper?: Process
 }
+
+export interface Process {
+  pid: number
+  /** As above. */
+  started: string
+}
+
+/** How long a daemon takes at most to take over from one that has died. */
+const SUCCESSION_MS = 20_000
 
 /** sun_path holds 108 bytes, the last of them NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107
@@ -52,10 +64,12 @@ function hashOf(text: string): string {
 
 /** Makes this process findable. The returned function undoes it. */
 export async function register(
-  own: Pick<DaemonRecord, 'mountpoint' | 'stateDir' | 'socket'>,
+  own: Pick<DaemonRecord, 'mountpoint' | 'stateDir' | 'socket'> & { keeperPid?: number | undefined },
   env: Environment = process.env,
 ): Promise<() => Promise<void>> {
-  const record: DaemonRecord = { ...own, pid: process.pid, started: (await processStart(process.pid)) ?? '' }
+  const { keeperPid, ...places } = own
+  const record: DaemonRecord = { ...places, ...(await processOf(process.pid)) }
+  if (keeperPid !== undefined) record.keeper = await processOf(keeperPid)
   const [runtime] = await runtimeDirectories(env, true)
   const files = [join(record.stateDir, 'daemon.json')]
   if (runtime !== undefined) files.push(join(runtime, `${hashOf(record.mountpoint)}.json`))
@@ -63,6 +77,10 @@ export async function register(
   return async () => {
     for (const file of files) await rm(file, { force: true })
   }
+}
+
+async function processOf(pid: number): Promise<Process> {
+  return { pid, started: (await processStart(pid)) ?? '' }
 }
 
 async function writeAtomically(file: string, text: string): Promise<void> {
@@ -134,8 +152,13 @@ export async function resolveOutsideMounts(
 
 async function readRecord(file: string): Promise<DaemonRecord | undefined> {
   try {
-    const record = JSON.parse(await readFile(file, 'utf8')) as DaemonRecord
-    if (await isRunning(record)) return record
+    let record = JSON.parse(await readFile(file, 'utf8')) as DaemonRecord
+    for (const end = performance.now() + SUCCESSION_MS; ; await sleep(10)) {
+      if (await isRunning(record)) return record
+      // a daemon that takes over writes a new record
+      if (performance.now() > end || !(await isKept(record))) break
+      record = JSON.parse(await readFile(file, 'utf8')) as DaemonRecord
+    }
     log('removing the record of dead process %d: %s', record.pid, file)
     await rm(file, { force: true })
   } catch (err) {
@@ -144,8 +167,13 @@ async function readRecord(file: string): Promise<DaemonRecord | undefined> {
   return undefined
 }
 
+/** Whether another daemon comes if this one dies. */
+export async function isKept({ keeper }: Pick<DaemonRecord, 'keeper'>): Promise<boolean> {
+  return keeper !== undefined && (await isRunning(keeper))
+}
+
 /** Whether the process of a record still exists; one that has only not been waited for does not. */
-export async function isRunning({ pid, started }: Pick<DaemonRecord, 'pid' | 'started'>): Promise<boolean> {
+export async function isRunning({ pid, started }: Process): Promise<boolean> {
   return (await processStart(pid)) === started
 }
 

@@ -1,6 +1,6 @@
 /** The status report, gathered from the parts of the daemon. Nothing here waits longer than a moment. */
 import { statfs } from 'node:fs/promises'
-import type { SessionReport } from '../fuse/session.js'
+import type { SessionReport } from '../fs/session.js'
 import type { SourceStatus } from '../sources/source.js'
 import type { BackendQueue } from '../staging/backend-queue.js'
 import type { NamedPins } from '../staging/named-pins.js'
@@ -15,6 +15,7 @@ import type {
   StatusReport,
   StoreReport,
 } from './control-protocol.js'
+import type { NodeReport } from './node-services.js'
 import { VERSION } from './version.js'
 
 /** Of those that are named in a report. */
@@ -27,11 +28,13 @@ export interface StatusParts {
   staging: Staging
   pins: NamedPins
   sources(): Promise<SourceStatus[]>
+  node(): Promise<NodeReport | null>
   fuse(): SessionReport | undefined
 }
 
 export async function statusReport(parts: StatusParts): Promise<StatusReport> {
   const { config, startedAt } = parts
+  const [sources, node] = await Promise.all([parts.sources(), parts.node()])
   const { rss, heapUsed, external } = process.memoryUsage()
   return {
     version: VERSION,
@@ -43,8 +46,10 @@ export async function statusReport(parts: StatusParts): Promise<StatusReport> {
     isolated: config.isolated,
     startedAt: startedAt.toISOString(),
     uptimeMs: Date.now() - startedAt.getTime(),
-    sources: (await parts.sources()).map(sourceReport),
+    sources: sources.map(sourceReport),
+    node,
     store: await storeReport(parts.store),
+    space: parts.store.space.report(),
     staging: stagingReport(parts.staging),
     pins: pinsReport(parts.pins),
     fuse: fuseReport(parts.fuse()),

@@ -6,13 +6,16 @@
  */
 import { statfs } from 'node:fs/promises'
 import { CidfsError } from '../core/errors.js'
-import type { MaybePromise } from '../core/maybe-promise.js'
+import { type MaybePromise, then } from '../core/maybe-promise.js'
 import type { BlockService } from '../sources/block-service.js'
+import type { NameResolver } from '../sources/names.js'
+import type { DirectoryNames } from '../staging/directory-names.js'
 import type { NamedPins } from '../staging/named-pins.js'
 import type { Staging } from '../staging/staging.js'
 import type { Store } from '../store/store.js'
 import { ContentCache } from './content-cache.js'
 import { type ControlFiles, ControlTree } from './control-tree.js'
+import { ExistsTree, type WhoHas } from './exists-tree.js'
 import type {
   AttributeChanges,
   Attributes,
@@ -29,9 +32,11 @@ import type {
   StatFs,
 } from './file-system.js'
 import { HeldRoots } from './held-roots.js'
-import { IPFS_INO, isImmutable, isPin, isStaged, ROOT_INO } from './ino.js'
+import { IPFS_INO, isExists, isImmutable, isName, isPin, isStaged, ROOT_INO } from './ino.js'
 import { IpfsTree } from './ipfs-tree.js'
+import { IpnsTree } from './ipns-tree.js'
 import { NodeTable } from './node-table.js'
+import { Performed } from './performed.js'
 import { PinsTree } from './pins-tree.js'
 import { RootTree } from './root-tree.js'
 import { StagingTree } from './staging-tree.js'
@@ -42,6 +47,9 @@ export interface FileSystemParts {
   blocks: BlockService
   staging: Staging
   pins: NamedPins
+  names: NameResolver
+  directoryNames: DirectoryNames
+  whoHas: WhoHas
   controlFiles: ControlFiles
   /** The mount was served by an earlier daemon; its node ids are still in use. */
   resume: boolean
@@ -53,20 +61,26 @@ export class CidFileSystem implements FileSystem {
   readonly #ipfs: IpfsTree
   readonly #staging: StagingTree
   readonly #pins: PinsTree
+  readonly #ipns: IpnsTree
   readonly #control: ControlTree
+  readonly #exists: ExistsTree
   readonly #roots: HeldRoots
   readonly #nodes: NodeTable
+  readonly #performed: Performed
   #notifier: Notifier | undefined
 
   constructor(parts: FileSystemParts) {
     this.#store = parts.store
     this.#roots = new HeldRoots(parts.store)
     this.#nodes = new NodeTable(parts.store, parts.resume)
+    this.#performed = new Performed(parts.store, parts.resume)
     const shared = { ...parts, contents: new ContentCache(parts.blocks), roots: this.#roots }
     this.#ipfs = new IpfsTree({ ...shared, nodes: this.#nodes })
     this.#staging = new StagingTree(shared)
     this.#pins = new PinsTree(shared)
+    this.#ipns = new IpnsTree(parts)
     this.#control = new ControlTree(parts.controlFiles)
+    this.#exists = new ExistsTree(parts.whoHas)
     this.#root = new RootTree((ino, ctx) => this.getattr(ino, undefined, ctx))
   }
 
@@ -94,6 +108,8 @@ export class CidFileSystem implements FileSystem {
     if (isImmutable(ino) || ino === IPFS_INO) return this.#ipfs
     if (isStaged(ino)) return this.#staging
     if (isPin(ino)) return this.#pins
+    if (isName(ino)) return this.#ipns
+    if (isExists(ino)) return this.#exists
     return ino === ROOT_INO ? this.#root : this.#control
   }
 
@@ -103,13 +119,15 @@ export class CidFileSystem implements FileSystem {
     return tree
   }
 
-  /** The disk that the store is on. */
+  /** The disk that the store is on, as far as it may be filled. */
   async statfs(): Promise<StatFs> {
     const disk = await statfs(this.#store.path)
+    const { totalBytes, freeBytes, availableBytes } = this.#store.space.disk()
+    const blocksOf = (bytes: number): number => Math.floor(bytes / disk.bsize)
     return {
-      blocks: disk.blocks,
-      blocksFree: disk.bfree,
-      blocksAvailable: disk.bavail,
+      blocks: blocksOf(totalBytes),
+      blocksFree: blocksOf(freeBytes),
+      blocksAvailable: blocksOf(availableBytes),
       files: disk.files,
       filesFree: disk.ffree,
       blockSizeBytes: disk.bsize,
@@ -145,16 +163,42 @@ export class CidFileSystem implements FileSystem {
     return this.#tree(ino).readlink(ino, ctx)
   }
 
+  /** A request that makes a name; its answer is the same when it is repeated. */
+  #making(
+    parent: Ino,
+    name: Uint8Array,
+    ctx: Context,
+    make: (tree: TreeOperations) => MaybePromise<Entry>,
+  ): MaybePromise<Entry> {
+    return this.#performed.once(
+      ctx,
+      () => make(this.#tree(parent)),
+      () => this.#made(parent, name, ctx),
+    )
+  }
+
+  #changing(ctx: Context, change: () => MaybePromise<void>): MaybePromise<void> {
+    return this.#performed.once(ctx, change, () => {})
+  }
+
+  /** What a request has made that is repeated. */
+  #made(parent: Ino, name: Uint8Array, ctx: Context): MaybePromise<Entry> {
+    return then(this.lookup(parent, name, ctx), entry => {
+      if (entry.attributes === undefined) throw new CidfsError('STALE', 'made by an earlier daemon, and gone')
+      return entry
+    })
+  }
+
   mknod(parent: Ino, name: Uint8Array, mode: number, rdev: number, ctx: Context): MaybePromise<Entry> {
-    return this.#tree(parent).mknod(parent, name, mode, rdev, ctx)
+    return this.#making(parent, name, ctx, tree => tree.mknod(parent, name, mode, rdev, ctx))
   }
 
   mkdir(parent: Ino, name: Uint8Array, mode: number, ctx: Context): MaybePromise<Entry> {
-    return this.#tree(parent).mkdir(parent, name, mode, ctx)
+    return this.#making(parent, name, ctx, tree => tree.mkdir(parent, name, mode, ctx))
   }
 
   symlink(parent: Ino, name: Uint8Array, target: Uint8Array, ctx: Context): MaybePromise<Entry> {
-    return this.#tree(parent).symlink(parent, name, target, ctx)
+    return this.#making(parent, name, ctx, tree => tree.symlink(parent, name, target, ctx))
   }
 
   link(ino: Ino, parent: Ino, name: Uint8Array, ctx: Context): MaybePromise<Entry> {
@@ -162,11 +206,11 @@ export class CidFileSystem implements FileSystem {
   }
 
   unlink(parent: Ino, name: Uint8Array, ctx: Context): MaybePromise<void> {
-    return this.#tree(parent).unlink(parent, name, ctx)
+    return this.#changing(ctx, () => this.#tree(parent).unlink(parent, name, ctx))
   }
 
   rmdir(parent: Ino, name: Uint8Array, ctx: Context): MaybePromise<void> {
-    return this.#tree(parent).rmdir(parent, name, ctx)
+    return this.#changing(ctx, () => this.#tree(parent).rmdir(parent, name, ctx))
   }
 
   rename(
@@ -177,7 +221,9 @@ export class CidFileSystem implements FileSystem {
     flags: number,
     ctx: Context,
   ): MaybePromise<void> {
-    return this.#sameTree(parent, newParent).rename(parent, name, newParent, newName, flags, ctx)
+    return this.#changing(ctx, () =>
+      this.#sameTree(parent, newParent).rename(parent, name, newParent, newName, flags, ctx),
+    )
   }
 
   open(ino: Ino, flags: number, ctx: Context): MaybePromise<Opened> {
@@ -191,7 +237,18 @@ export class CidFileSystem implements FileSystem {
     flags: number,
     ctx: Context,
   ): MaybePromise<{ entry: Entry; opened: Opened }> {
-    return this.#tree(parent).create(parent, name, mode, flags, ctx)
+    return this.#performed.once(
+      ctx,
+      () => this.#tree(parent).create(parent, name, mode, flags, ctx),
+      () =>
+        then(this.#made(parent, name, ctx), entry =>
+          then(this.open(entry.attributes.ino, flags, ctx), opened => ({ entry, opened })),
+        ),
+    )
+  }
+
+  reopen(ino: Ino, flags: number, passthrough: number | undefined): Fh {
+    return this.#tree(ino).reopen(ino, flags, passthrough)
   }
 
   read(ino: Ino, fh: Fh, offset: number, sizeBytes: number, ctx: Context): MaybePromise<ReadResult> {

@@ -2,7 +2,7 @@
  * `.cidfs/`: read-only files that tell about the daemon.
  *
  * Invariant: one open sees one text, made when it is first read. Sizes are not known before, so the files
- * bypass the page cache (as those of /proc do).
+ * bypass the page cache (as those of /proc do). The files of its directories belong to other trees.
  */
 import { CidfsError } from '../core/errors.js'
 import { type MaybePromise, then } from '../core/maybe-promise.js'
@@ -17,9 +17,10 @@ import type {
   Opened,
   ReadResult,
 } from './file-system.js'
-import { CONTROL_INO, FIRST_CONTROL_FILE_INO, ROOT_INO } from './ino.js'
+import { CONTROL_INO, EXISTS_INO, FIRST_CONTROL_FILE_INO, ROOT_INO } from './ino.js'
 import { listFixed } from './listing.js'
 import {
+  DT_DIR,
   DT_REG,
   FOREVER_MS,
   foreverEntry,
@@ -34,6 +35,8 @@ import {
 /** File name to the function that makes its text. */
 export type ControlFiles = Readonly<Record<string, () => MaybePromise<string>>>
 
+const DIRECTORIES = new Map<string, Ino>([['exists', EXISTS_INO]])
+
 export class ControlTree extends ReadOnlyTree {
   readonly #names: string[]
   readonly #files: ControlFiles
@@ -47,7 +50,10 @@ export class ControlTree extends ReadOnlyTree {
   }
 
   override lookup(_parent: Ino, name: Uint8Array): Entry | NegativeEntry {
-    const index = this.#names.indexOf(Buffer.from(name).toString())
+    const text = Buffer.from(name).toString()
+    const directory = DIRECTORIES.get(text)
+    if (directory !== undefined) return foreverEntry(plainAttributes(directory, S_IFDIR | 0o555, 0))
+    const index = this.#names.indexOf(text)
     if (index < 0) return { attributes: undefined, entryTtlMs: FOREVER_MS }
     return foreverEntry(fileAttributes(FIRST_CONTROL_FILE_INO + index))
   }
@@ -60,12 +66,17 @@ export class ControlTree extends ReadOnlyTree {
   }
 
   override readdir(_ino: Ino, _fh: Fh, offset: number, plus: boolean, sink: DirectorySink): void {
-    const entries = this.#names.map((name, index) => ({
+    const files = this.#names.map((name, index) => ({
       name: Buffer.from(name),
       ino: FIRST_CONTROL_FILE_INO + index,
       type: DT_REG,
     }))
-    listFixed(CONTROL_INO, ROOT_INO, entries, offset, plus, sink)
+    const directories = [...DIRECTORIES].map(([name, ino]) => ({
+      name: Buffer.from(name),
+      ino,
+      type: DT_DIR,
+    }))
+    listFixed(CONTROL_INO, ROOT_INO, [...files, ...directories], offset, plus, sink)
   }
 
   override open(ino: Ino, flags: number): Opened {

@@ -22,6 +22,10 @@ export interface Context {
   uid: number
   gid: number
   pid: number
+  /** Names the request, where the transport can send one again to the next daemon: it then has the same id. */
+  readonly id?: number
+  /** An earlier daemon may have done what is asked, and died before it could say so. */
+  readonly repeated?: boolean
   /** Created on first access, so that requests answered at once cost no AbortController. */
   readonly signal: AbortSignal
 }
@@ -71,6 +75,8 @@ export interface NegativeEntry {
 export interface Passthrough {
   /** Calls `attempt` at most once, with a descriptor that is good during the call, and heeds the answer. */
   offer(attempt: (fd: number) => PassthroughAnswer): void
+  /** By which the file system finds the file again when the next daemon reopens what the kernel has open. */
+  readonly token?: number
 }
 
 /** `refused`: not this file; `unsupported`: no file, ever. A transport that does not even ask has refused. */
@@ -202,6 +208,11 @@ export interface FileSystem {
     ctx: Context,
   ): MaybePromise<{ entry: Entry; opened: Opened }>
   read(ino: Ino, fh: Fh, offset: number, sizeBytes: number, ctx: Context): MaybePromise<ReadResult>
+  /**
+   * An earlier daemon has opened it with `flags`, and the kernel still has it open; `passthrough`: the token of the
+   * file that it serves by itself. Returns the handle. Absent where no daemon can take over.
+   */
+  reopen?(ino: Ino, flags: number, passthrough: number | undefined): Fh
   /** Returns the bytes accepted. `flags` are the file's open flags; O_APPEND means at its end. */
   write(ino: Ino, fh: Fh, offset: number, data: Uint8Array, flags: number, ctx: Context): MaybePromise<number>
   /** At each close(2) of a descriptor; an error here is what close returns. */

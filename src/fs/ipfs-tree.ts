@@ -204,7 +204,7 @@ export class IpfsTree extends ReadOnlyTree {
     const held = this.#parts.store.locate(node.cid)?.length
     const length = held ?? then(this.#parts.blocks.get(node.cid, waitOf(ctx)), bytes => bytes.length)
     return then(length, sizeBytes => {
-      if (sizeBytes !== shownBytes) {
+      if (sizeBytes !== shownBytes || mayHaveShownOther(node, sizeBytes)) {
         node.inspected = { kind: 'bytes', sizeBytes }
         node.resized = true
         this.#notifier?.invalidateInode(node.ino, -1, 0)
@@ -260,6 +260,10 @@ export class IpfsTree extends ReadOnlyTree {
         return this.#reader.readFile(table, offset, sizeBytes, options)
       })
     })
+  }
+
+  override reopen(): Fh {
+    return this.#sequential.open()
   }
 
   override release(_ino: Ino, fh: Fh): void {
@@ -369,6 +373,12 @@ export class IpfsTree extends ReadOnlyTree {
     if (ino !== IPFS_INO) return contentAttributeNames(error)
     return error === undefined ? [] : ['user.ipfs.error']
   }
+}
+
+/** An earlier daemon may have told the kernel the size of the link, and not that it is another one. */
+function mayHaveShownOther({ nlookup, hintBytes, resized }: ImmutableNode, sizeBytes: number): boolean {
+  const inherited = nlookup === Number.POSITIVE_INFINITY
+  return inherited && resized === undefined && hintBytes !== 0 && hintBytes !== sizeBytes
 }
 
 /** Waiting ends when the program that asked is interrupted. */

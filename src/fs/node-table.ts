@@ -7,11 +7,14 @@
  */
 import type { Database } from 'lmdb'
 import { CID } from '../core/cid.js'
-import { CidfsError } from '../core/errors.js'
+import { CidfsError, codeOf, messageOf } from '../core/errors.js'
+import { logger } from '../core/log.js'
 import type { Store } from '../store/store.js'
 import type { Inspected } from '../unixfs/inspect.js'
 import type { Ino } from './file-system.js'
 import { nextIno } from './ino.js'
+
+const log = logger('fs:nodes')
 
 export interface ImmutableNode {
   readonly ino: Ino
@@ -94,7 +97,13 @@ export class NodeTable {
   /** The kernel forgets thousands at a time. */
   #removeForgotten(): void {
     const gone = this.#forgotten.splice(0).filter(ino => !this.#nodes.has(ino))
-    if (!this.#closed) this.batch(() => gone.forEach(ino => void this.#db.removeSync(ino)))
+    if (this.#closed) return
+    try {
+      this.batch(() => gone.forEach(ino => void this.#db.removeSync(ino)))
+    } catch (err) {
+      // a full disk: a later daemon knows more nodes than it needs
+      log('%d nodes stay on record: %s', gone.length, messageOf(err))
+    }
   }
 
   /** No id is in use any more. */
@@ -111,7 +120,14 @@ export class NodeTable {
   #add(node: ImmutableNode): ImmutableNode {
     this.#nodes.set(node.ino, node)
     this.#store.onRollback(() => this.#nodes.delete(node.ino))
-    this.#db.putSync(node.ino, { cid: node.cid.bytes, hint: node.hintBytes, parent: node.parent })
+    try {
+      const stored = { cid: node.cid.bytes, hint: node.hintBytes, parent: node.parent }
+      this.#store.transaction(() => void this.#db.putSync(node.ino, stored))
+    } catch (err) {
+      // a full disk keeps nobody from reading; a later daemon would not know this node
+      if (codeOf(err) !== 'NO_SPACE') throw err
+      log('%s is not on record: %s', node.cid, messageOf(err))
+    }
     return node
   }
 

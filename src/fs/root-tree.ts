@@ -5,12 +5,13 @@
  */
 import type { MaybePromise } from '../core/maybe-promise.js'
 import type { Attributes, Context, DirectorySink, Entry, Fh, Ino, NegativeEntry } from './file-system.js'
-import { CONTROL_INO, IPFS_INO, PINS_INO, ROOT_INO, STAGING_ROOT_INO } from './ino.js'
+import { CONTROL_INO, IPFS_INO, IPNS_INO, PINS_INO, ROOT_INO, STAGING_ROOT_INO } from './ino.js'
 import { listFixed } from './listing.js'
 import { DT_DIR, FOREVER_MS, foreverEntry, plainAttributes, ReadOnlyTree, S_IFDIR } from './tree.js'
 
 const LISTED: readonly [string, Ino][] = [
   ['ipfs', IPFS_INO],
+  ['ipns', IPNS_INO],
   ['staging', STAGING_ROOT_INO],
   ['pins', PINS_INO],
 ]

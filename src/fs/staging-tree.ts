@@ -8,11 +8,13 @@
 import { CID } from '../core/cid.js'
 import { CidfsError } from '../core/errors.js'
 import { MAX_NAME_BYTES } from '../core/limits.js'
-import { type MaybePromise, then } from '../core/maybe-promise.js'
+import { isPromise, type MaybePromise, then } from '../core/maybe-promise.js'
 import type { BlockService } from '../sources/block-service.js'
+import type { DirectoryNames } from '../staging/directory-names.js'
 import type { Owner } from '../staging/namespace.js'
 import { now, type StagingNode, withoutSuid } from '../staging/node.js'
 import type { NodeChanges, Staging } from '../staging/staging.js'
+import { NAME_BYTES, type Space } from '../store/space.js'
 import type { Store } from '../store/store.js'
 import type { ContentCache } from './content-cache.js'
 import { ContentReader } from './content-reader.js'
@@ -35,7 +37,12 @@ import {
 import type { HeldRoots } from './held-roots.js'
 import { ROOT_INO, STAGING_ROOT_INO } from './ino.js'
 import { addDots, addEntry } from './listing.js'
-import { stagedAttribute, stagedAttributeNames } from './staged-xattrs.js'
+import {
+  removeStagedAttribute,
+  setStagedAttribute,
+  stagedAttribute,
+  stagedAttributeNames,
+} from './staged-xattrs.js'
 import {
   direntType,
   FOREVER_MS,
@@ -54,6 +61,7 @@ export interface StagingTreeParts {
   staging: Staging
   contents: ContentCache
   roots: HeldRoots
+  directoryNames: DirectoryNames
 }
 
 const O_TRUNC = 0o1000
@@ -134,10 +142,16 @@ export class StagingTree extends ReadOnlyTree {
     if (type !== S_IFREG && type !== 0) {
       throw new CidfsError('PERMISSION', 'IPFS has no devices, pipes or sockets')
     }
+    this.#space.takeName()
     return this.#entry(this.#staging.createFile(parent, name, mode, this.#ownerIn(parent, ctx)))
   }
 
+  get #space(): Space {
+    return this.#parts.store.space
+  }
+
   override mkdir(parent: Ino, name: Uint8Array, mode: number, ctx: Context): Entry {
+    this.#space.takeName()
     const inherited = this.#staging.names.get(parent).mode & S_ISGID
     return this.#entry(
       this.#staging.createDirectory(parent, name, mode | inherited, this.#ownerIn(parent, ctx)),
@@ -145,6 +159,7 @@ export class StagingTree extends ReadOnlyTree {
   }
 
   override symlink(parent: Ino, name: Uint8Array, target: Uint8Array, ctx: Context): Entry {
+    this.#space.takeName()
     return this.#entry(this.#staging.createSymlink(parent, name, target, this.#ownerIn(parent, ctx)))
   }
 
@@ -186,16 +201,41 @@ export class StagingTree extends ReadOnlyTree {
     mode: number,
     flags: number,
     ctx: Context,
+  ): MaybePromise<{ entry: Entry; opened: Opened }> {
+    const room = this.#space.take(NAME_BYTES)
+    if (!isPromise(room)) return this.#createNow(parent, name, mode, flags, ctx)
+    const kept = Uint8Array.from(name)
+    return room.then(() => this.#createNow(parent, kept, mode, flags, ctx))
+  }
+
+  #createNow(
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    flags: number,
+    ctx: Context,
   ): { entry: Entry; opened: Opened } {
     const forWriting = wantsWriting(flags)
     const node = this.#staging.createFile(parent, name, mode, this.#ownerIn(parent, ctx), forWriting)
     this.#staging.open(node.ino, forWriting, false)
+    this.#parts.store.onRollback(() => this.#staging.contents.close(node.ino, forWriting))
     const opened = { fh: node.ino, keepCache: true, noFlush: true, passthrough: this.#passthrough(node.ino) }
     return { entry: this.#entry(node), opened }
   }
 
   #passthrough(ino: Ino): Passthrough {
-    return { offer: attempt => void this.#staging.contents.offer(ino, attempt) }
+    const { contents } = this.#staging
+    return {
+      offer: attempt => void contents.offer(ino, attempt),
+      get token() {
+        return contents.passedThrough(ino) ?? 0
+      },
+    }
+  }
+
+  override reopen(ino: Ino, flags: number, passthrough: number | undefined): Fh {
+    this.#staging.reopen(ino, wantsWriting(flags), passthrough)
+    return ino
   }
 
   override read(
@@ -215,8 +255,16 @@ export class StagingTree extends ReadOnlyTree {
     )
   }
 
-  override write(ino: Ino, _fh: Fh, offset: number, data: Uint8Array, flags: number): MaybePromise<number> {
-    return this.#staging.contents.write(ino, offset, data, (flags & O_APPEND) !== 0)
+  /** What is repeated may be in the file already: then the kernel's idea of its end is where it belongs. */
+  override write(
+    ino: Ino,
+    _fh: Fh,
+    offset: number,
+    data: Uint8Array,
+    flags: number,
+    { repeated = false }: Context,
+  ): MaybePromise<number> {
+    return this.#staging.contents.write(ino, offset, data, (flags & O_APPEND) !== 0 && !repeated)
   }
 
   override release(ino: Ino, _fh: Fh, flags: number): void {
@@ -270,15 +318,15 @@ export class StagingTree extends ReadOnlyTree {
   }
 
   override listxattr(ino: Ino): string[] {
-    return stagedAttributeNames(this.#staging, this.#staging.names.get(ino))
+    return stagedAttributeNames(this.#parts, this.#staging.names.get(ino))
   }
 
-  override setxattr(): never {
-    throw new CidfsError('NOT_SUPPORTED', 'UnixFS carries no extended attributes')
+  override setxattr(ino: Ino, name: string, value: Uint8Array, flags: number): void {
+    setStagedAttribute(this.#parts, this.#staging.names.get(ino), name, value, flags)
   }
 
-  override removexattr(): never {
-    throw new CidfsError('NOT_SUPPORTED', 'UnixFS carries no extended attributes')
+  override removexattr(ino: Ino, name: string): void {
+    removeStagedAttribute(this.#parts, this.#staging.names.get(ino), name)
   }
 }
 

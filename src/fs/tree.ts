@@ -21,7 +21,8 @@ import type {
   ReadResult,
 } from './file-system.js'
 
-export type TreeOperations = Omit<FileSystem, 'start' | 'statfs'>
+export type TreeOperations = Omit<FileSystem, 'start' | 'statfs' | 'reopen'> &
+  Required<Pick<FileSystem, 'reopen'>>
 
 /** Nothing in it ever changes. */
 export const FOREVER_MS = 365 * 24 * 3600 * 1000
@@ -165,6 +166,10 @@ export abstract class ReadOnlyTree implements TreeOperations {
     _ctx: Context,
   ): MaybePromise<number> {
     throw readOnly()
+  }
+
+  reopen(_ino: Ino, _flags: number, _passthrough: number | undefined): Fh {
+    return 0
   }
 
   flush(_ino: Ino, _fh: Fh, _ctx: Context): MaybePromise<void> {}

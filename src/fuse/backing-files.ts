@@ -63,6 +63,13 @@ export class BackingFiles {
     return inode.id
   }
 
+  /** An earlier daemon has opened it so, and the kernel still has it open. */
+  resume(ino: Ino, id: number): void {
+    const inode = this.#inodes.get(ino)
+    if (inode === undefined) this.#inodes.set(ino, { id, opens: 1 })
+    else inode.opens++
+  }
+
   #decide(passthrough: Passthrough | undefined): number {
     let id = NO_BACKING
     passthrough?.offer(fd => {

@@ -21,16 +21,21 @@ export interface ChannelEvents {
 }
 
 export class Channel {
+  readonly fd: number
   readonly #handle: ChannelHandle
+  readonly #reply: Reply
   readonly #jobs = new Map<number, FileRanges>()
   #ranges = new Float64Array(3 * INITIAL_RANGES)
   #nextJob = 1
-  #state: 'idle' | 'reading' | 'paused' | 'closed' = 'idle'
+  /** `paused`: until there are fewer jobs; `held`: until `start`. */
+  #state: 'idle' | 'reading' | 'paused' | 'held' | 'closed' = 'idle'
   readonly #events: ChannelEvents
 
   /** Takes the descriptor over. Nothing is read before `start`. @throws NativeError. */
   constructor(fd: number, args: Arguments, reply: Reply, events: ChannelEvents) {
+    this.fd = fd
     this.#events = events
+    this.#reply = reply
     const handle = addon().channelOpen(
       fd,
       args.bytes,
@@ -44,8 +49,16 @@ export class Channel {
   }
 
   start(): void {
+    if (this.#state === 'closed') return
     this.#state = 'reading'
     checkResult(addon().channelPoll(this.#handle, true), 'uv_poll_start')
+  }
+
+  /** Reads nothing more, until `start`. */
+  pause(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'held'
+    checkResult(addon().channelPoll(this.#handle, false), 'uv_poll_stop')
   }
 
   /** Jobs that the threads have not finished. */
@@ -107,6 +120,12 @@ export class Channel {
     if (this.#state === 'paused' && this.#jobs.size < MAX_JOBS / 2) this.start()
     if (result < 0) this.#events.onJobFailed(result)
     file?.release()
+  }
+
+  /** Sends a complete message at once; only for what the kernel takes without waiting for anything. */
+  send(message: Uint8Array): number {
+    this.#reply.bytes.set(message)
+    return this.reply(message.length, undefined)
   }
 
   /** Hands a complete message to the notifying thread. */

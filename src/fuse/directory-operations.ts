@@ -12,19 +12,19 @@ import { PackedDirectory } from './directory-sink.js'
 import { type Handler, voidHandler } from './operation.js'
 
 /** struct fuse_open_in: flags 0. */
-export const opendir: Handler<{ opened: Opened; flags: number }> = {
+export const opendir: Handler<Opened> = {
   run(host, args, request) {
     const flags = args.u32(0)
-    return then(host.fs.opendir(request.ino, flags, request), opened => ({ opened, flags }))
+    return host.fs.opendir(request.ino, flags, request)
   },
-  encode(reply, { opened }) {
+  encode(reply, opened) {
     reply.opened(opened)
     return undefined
   },
-  delivered(host, { opened, flags }, request) {
-    host.handles.opened('directory', request.ino, opened.fh, flags)
+  delivered(host, opened, request) {
+    host.handles.directoryOpened(request.ino, opened.fh)
   },
-  undo: (host, { opened }, request) => host.fs.releasedir(request.ino, opened.fh),
+  undo: (host, opened, request) => host.fs.releasedir(request.ino, opened.fh),
 }
 
 /** struct fuse_read_in: fh 0, cookie 8, size 16. */
@@ -48,7 +48,7 @@ export const readdirplus = readdirHandler(true)
 /** struct fuse_release_in: fh 0. */
 export const releasedir = voidHandler((host, args, request) => {
   const fh = args.u64(0)
-  host.handles.released('directory', fh)
+  host.handles.directoryReleased(fh)
   return host.fs.releasedir(request.ino, fh)
 })
 

@@ -41,6 +41,8 @@ export interface Surroundings {
 export class Dispatcher {
   readonly #with: Surroundings
   readonly #pending = new Map<bigint, Request>()
+  /** The one whose handler runs, or was the last to run. */
+  #latest: Request | undefined
 
   constructor(surroundings: Surroundings) {
     this.#with = surroundings
@@ -56,6 +58,17 @@ export class Dispatcher {
     this.#pending.get(uniqueKey(uniqueLow, uniqueHigh))?.interrupt()
   }
 
+  /** A line for each request that has no answer yet. */
+  describe(): string {
+    const all = new Set([...this.#pending.values(), ...(this.#latest === undefined ? [] : [this.#latest])])
+    const lines = [...all].map(request => {
+      const { opcode, ino, pid } = request
+      const isLatest = request === this.#latest ? ', read last' : ''
+      return `  ${operationName(opcode)} inode ${ino}, for process ${pid}${isLatest}\n`
+    })
+    return lines.join('')
+  }
+
   interruptAll(): void {
     for (const request of this.#pending.values()) request.interrupt()
   }
@@ -67,6 +80,7 @@ export class Dispatcher {
   dispatch(length: number): boolean {
     const { args, statistics } = this.#with
     const request = new Request(args.words)
+    this.#latest = request
     statistics.request(request.opcode)
     if (trace.enabled) trace('%s ino=%d pid=%d', operationName(request.opcode), request.ino, request.pid)
     const operation = OPERATIONS[request.opcode]

@@ -10,40 +10,55 @@ import { constants } from 'node:fs'
 import { isPromise, type MaybePromise, then } from '../core/maybe-promise.js'
 import type { Entry, Fh, Ino, Opened, ReadResult } from '../fs/file-system.js'
 import { FSYNC_FDATASYNC, MAX_IO_BYTES, OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID } from './abi.js'
+import { NO_BACKING } from './backing-files.js'
 import { type Handler, type Host, voidHandler } from './operation.js'
-import type { Request } from './request.js'
+import type { Arguments, Request } from './request.js'
 
-/** A file as it was opened, and what its reply says of passthrough. */
-interface OpenFile {
+/** A file as it was opened, and what its reply says of it. */
+interface OpenedFile {
+  ino: Ino
   opened: Opened
-  flags: number
+  /** The kernel's. */
+  handle: Fh
   backingId: number
 }
 
 /** struct fuse_open_in: flags 0, open_flags 4. */
-export const open: Handler<OpenFile> = {
+export const open: Handler<OpenedFile> = {
   run(host, args, request) {
     const flags = args.u32(0)
     const kill = (args.u32(4) & OPEN_KILL_SUIDGID) !== 0 && (flags & constants.O_TRUNC) !== 0
     const opened = host.fs.open(request.ino, flags, request)
     const killed = kill ? then(opened, value => killAfterOpen(host, request, value, flags)) : opened
-    return then(killed, value => openFile(host, request.ino, value, flags))
+    return then(killed, value => openedFile(host, request, request.ino, value, flags))
   },
-  encode(reply, { opened, backingId }) {
-    reply.opened(opened, backingId)
+  encode(reply, { opened, handle, backingId }) {
+    reply.opened({ ...opened, fh: handle }, backingId)
     return undefined
   },
-  delivered(host, { opened, flags }, request) {
-    host.handles.opened('file', request.ino, opened.fh, flags)
-  },
-  undo(host, { opened, flags }, request) {
-    host.backing.released(request.ino)
-    return host.fs.release(request.ino, opened.fh, flags)
-  },
+  undo: (host, { handle }) => releaseHandle(host, handle),
 }
 
-function openFile(host: Host, ino: Ino, opened: Opened, flags: number): OpenFile {
-  return { opened, flags, backingId: host.backing.opened(ino, opened.passthrough) }
+/** What an earlier daemon opened for the same request goes only now: the file stays open in between. */
+function openedFile(host: Host, request: Request, ino: Ino, opened: Opened, flags: number): OpenedFile {
+  const backingId = host.backing.opened(ino, opened.passthrough)
+  const token = backingId === NO_BACKING ? 0 : (opened.passthrough?.token ?? 0)
+  const handle = host.handles.opened({ ino, fh: opened.fh, flags, requestId: request.id, backingId, token })
+  const before = request.repeated ? host.handles.repeated(request.id) : undefined
+  if (before !== undefined) void releaseHandle(host, before)
+  return { ino, opened, handle, backingId }
+}
+
+function releaseHandle(host: Host, handle: Fh): MaybePromise<void> {
+  const file = host.handles.released(handle)
+  if (file === undefined) return
+  host.backing.released(file.ino)
+  return host.fs.release(file.ino, file.fh, file.flags)
+}
+
+/** The file system's handle for the one at `at` of the arguments. */
+function fileHandle(host: Host, args: Arguments, at: number): Fh {
+  return host.handles.fh(args.u64(at))
 }
 
 function killAfterOpen(host: Host, request: Request, opened: Opened, flags: number): MaybePromise<Opened> {
@@ -64,35 +79,28 @@ function killSuidGid(host: Host, request: Request, fh: Fh): MaybePromise<unknown
 }
 
 /** struct fuse_create_in: flags 0, mode 4, umask 8 (already applied by the kernel), open_flags 12. */
-export const create: Handler<OpenFile & { entry: Entry }> = {
+export const create: Handler<OpenedFile & { entry: Entry }> = {
   run(host, args, request) {
     const flags = args.u32(0)
     const created = host.fs.create(request.ino, args.name(16), args.u32(4), flags, request)
     return then(created, ({ entry, opened }) => ({
       entry,
-      ...openFile(host, entry.attributes.ino, opened, flags),
+      ...openedFile(host, request, entry.attributes.ino, opened, flags),
     }))
   },
-  encode(reply, { entry, opened, backingId }) {
+  encode(reply, { entry, opened, handle, backingId }) {
     reply.entry(entry)
-    reply.opened(opened, backingId)
+    reply.opened({ ...opened, fh: handle }, backingId)
     return undefined
   },
-  delivered(host, { entry, opened, flags }) {
-    host.handles.opened('file', entry.attributes.ino, opened.fh, flags)
-  },
-  undo(host, { entry, opened, flags }) {
-    const { ino } = entry.attributes
-    host.backing.released(ino)
-    return then(host.fs.release(ino, opened.fh, flags), () => host.fs.forget(ino, 1))
-  },
+  undo: (host, { ino, handle }) => then(releaseHandle(host, handle), () => host.fs.forget(ino, 1)),
 }
 
 /** struct fuse_read_in: fh 0, offset 8, size 16. */
 export const read: Handler<ReadResult> = {
   run(host, args, request) {
     const sizeBytes = Math.min(args.u32(16), MAX_IO_BYTES)
-    const result = host.fs.read(request.ino, args.u64(0), args.u64(8), sizeBytes, request)
+    const result = host.fs.read(request.ino, fileHandle(host, args, 0), args.u64(8), sizeBytes, request)
     return then(result, value => checkSize(value, sizeBytes))
   },
   encode: (_reply, result) => result,
@@ -114,7 +122,7 @@ function checkSize(result: ReadResult, sizeBytes: number): ReadResult {
 /** struct fuse_write_in: fh 0, offset 8, size 16, write_flags 20, flags of the file 32. */
 export const write: Handler<number> = {
   run(host, args, request) {
-    const [fh, offset, flags] = [args.u64(0), args.u64(8), args.u32(32)]
+    const [fh, offset, flags] = [fileHandle(host, args, 0), args.u64(8), args.u32(32)]
     const data = args.slice(40, args.u32(16))
     const kill = (args.u32(20) & WRITE_KILL_SUIDGID) !== 0
     const killed = kill ? killSuidGid(host, request, fh) : undefined
@@ -129,29 +137,27 @@ export const write: Handler<number> = {
 }
 
 /** struct fuse_flush_in: fh 0. */
-export const flush = voidHandler((host, args, request) => host.fs.flush(request.ino, args.u64(0), request))
+export const flush = voidHandler((host, args, request) =>
+  host.fs.flush(request.ino, fileHandle(host, args, 0), request),
+)
 
-/** struct fuse_release_in: fh 0, flags 8. */
-export const release = voidHandler((host, args, request) => {
-  const fh = args.u64(0)
-  host.handles.released('file', fh)
-  host.backing.released(request.ino)
-  return host.fs.release(request.ino, fh, args.u32(8))
-})
+/** struct fuse_release_in: fh 0. */
+export const release = voidHandler((host, args) => releaseHandle(host, args.u64(0)))
 
 /** struct fuse_fsync_in: fh 0, flags 8. */
 export const fsync = voidHandler((host, args, request) =>
-  host.fs.fsync(request.ino, args.u64(0), (args.u32(8) & FSYNC_FDATASYNC) !== 0, request),
+  host.fs.fsync(request.ino, fileHandle(host, args, 0), (args.u32(8) & FSYNC_FDATASYNC) !== 0, request),
 )
 
 /** struct fuse_fallocate_in: fh 0, offset 8, length 16, mode 24. */
 export const fallocate = voidHandler((host, args, request) =>
-  host.fs.fallocate(request.ino, args.u64(0), args.u64(8), args.u64(16), args.u32(24), request),
+  host.fs.fallocate(request.ino, fileHandle(host, args, 0), args.u64(8), args.u64(16), args.u32(24), request),
 )
 
 /** struct fuse_lseek_in: fh 0, offset 8, whence 16. */
 export const lseek: Handler<number> = {
-  run: (host, args, request) => host.fs.lseek(request.ino, args.u64(0), args.u64(8), args.u32(16), request),
+  run: (host, args, request) =>
+    host.fs.lseek(request.ino, fileHandle(host, args, 0), args.u64(8), args.u32(16), request),
   encode(reply, offset) {
     reply.u64(offset)
     return undefined
@@ -162,10 +168,10 @@ export const lseek: Handler<number> = {
 const runCopyFileRange: Handler<number>['run'] = (host, args, request) =>
   host.fs.copyFileRange(
     request.ino,
-    args.u64(0),
+    fileHandle(host, args, 0),
     args.u64(8),
     args.u64(16),
-    args.u64(24),
+    fileHandle(host, args, 24),
     args.u64(32),
     args.u64(40),
     request,

@@ -18,7 +18,8 @@ import { FS_TYPE, mountAt, resolveMountpoint } from './mount-table.js'
 const log = logger('fuse:mount')
 
 const DEVICE = '/dev/fuse'
-const SOURCE = 'cidfs'
+/** What mount(8) shows as the device. */
+export const SOURCE = 'cidfs'
 const PROBE_TIMEOUT_MS = 2000
 const MS_NOSUID = 2
 const MS_NODEV = 4
@@ -43,12 +44,21 @@ export async function mount(
   dir: string,
   options: MountOptions = {},
 ): Promise<{ fd: number; mountpoint: string }> {
+  const mountpoint = await prepareMountpoint(dir)
+  const fd = isRoot() ? mountAsRoot(mountpoint, options) : await mountAsUser(mountpoint, options)
+  return { fd, mountpoint }
+}
+
+/**
+ * The resolved path of a directory on which can be mounted; a dead mount of ours is gone from it.
+ * @throws CidfsError `BAD_MOUNTPOINT`, `MISSING_TOOL`, `PERMISSION`.
+ */
+export async function prepareMountpoint(dir: string): Promise<string> {
   const mountpoint = resolveMountpoint(dir)
   await clearStaleMount(mountpoint)
   checkMountpoint(mountpoint)
   checkDevice()
-  const fd = isRoot() ? mountAsRoot(mountpoint, options) : await mountAsUser(mountpoint, options)
-  return { fd, mountpoint }
+  return mountpoint
 }
 
 /** @throws CidfsError `BAD_MOUNTPOINT`. */
@@ -71,7 +81,7 @@ function listing(dir: string, refuse: (why: string) => CidfsError): string[] {
 }
 
 /** @throws CidfsError `MISSING_TOOL` that says what to do. */
-function checkDevice(): void {
+export function checkDevice(): void {
   try {
     accessSync(DEVICE, constants.R_OK | constants.W_OK)
   } catch (cause) {

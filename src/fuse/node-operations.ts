@@ -8,7 +8,7 @@
  */
 import type { AttributeChanges, Attributes } from '../fs/file-system.js'
 import { FATTR, GETATTR_FH } from './abi.js'
-import { entryHandler, type Handler, voidHandler } from './operation.js'
+import { entryHandler, type Handler, type Host, voidHandler } from './operation.js'
 import { time } from './reply.js'
 import type { Arguments } from './request.js'
 
@@ -38,23 +38,23 @@ function attributesHandler(run: Handler<AttributesReply>['run']): Handler<Attrib
 
 /** struct fuse_getattr_in: flags 0, fh 8. */
 export const getattr = attributesHandler((host, args, request) => {
-  const fh = args.u32(0) & GETATTR_FH ? args.u64(8) : undefined
+  const fh = args.u32(0) & GETATTR_FH ? host.handles.fh(args.u64(8)) : undefined
   return host.fs.getattr(request.ino, fh, request)
 })
 
 export const setattr = attributesHandler((host, args, request) =>
-  host.fs.setattr(request.ino, attributeChanges(args), request),
+  host.fs.setattr(request.ino, attributeChanges(host, args), request),
 )
 
 /** struct fuse_setattr_in. */
-function attributeChanges(args: Arguments): AttributeChanges {
+function attributeChanges(host: Host, args: Arguments): AttributeChanges {
   const valid = args.u32(0)
   const changes: AttributeChanges = {}
   if (valid & FATTR.MODE) changes.mode = args.u32(68)
   if (valid & FATTR.UID) changes.uid = args.u32(76)
   if (valid & FATTR.GID) changes.gid = args.u32(80)
   if (valid & FATTR.SIZE) changes.sizeBytes = args.u64(16)
-  if (valid & FATTR.FH) changes.fh = args.u64(8)
+  if (valid & FATTR.FH) changes.fh = host.handles.fh(args.u64(8))
   if (valid & FATTR.KILL_SUIDGID) changes.killSuidGid = true
   if (valid & FATTR.ATIME) changes.atime = valid & FATTR.ATIME_NOW ? 'now' : time(args.i64(32), args.u32(56))
   if (valid & FATTR.MTIME) changes.mtime = valid & FATTR.MTIME_NOW ? 'now' : time(args.i64(40), args.u32(60))

@@ -7,6 +7,7 @@
  *
  * Reference: struct fuse_notify_inval_inode_out, struct fuse_notify_inval_entry_out
  */
+import { checkResult } from '../core/native.js'
 import type { Ino, Notifier } from '../fs/file-system.js'
 import { NOTIFY, OUT_HEADER_BYTES } from './abi.js'
 import type { Channel } from './channel.js'
@@ -35,9 +36,12 @@ export class NotificationQueue implements Notifier {
     this.#push(message)
   }
 
-  /** All requests that the kernel has sent and got no answer to are to be sent again. */
+  /**
+   * All requests that the kernel has sent and got no answer to are to be sent again. At once, unlike the others: for
+   * this one the kernel waits for nothing.
+   */
   resend(): void {
-    this.#push(notification(NOTIFY.RESEND, 0))
+    checkResult(this.#channel.send(notification(NOTIFY.RESEND, 0)), 'FUSE_NOTIFY_RESEND')
   }
 
   #push(message: Uint8Array): void {

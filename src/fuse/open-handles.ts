@@ -1,59 +1,102 @@
 /**
  * The handles that the kernel holds.
  *
- * Invariant: what was opened is released exactly once. The kernel sends RELEASE behind the back of close(2) and
- * drops the ones it has not sent when the last file of a detached mount is closed, so at the end of a connection
- * the session releases what is left here. A handle of 0 stands for nothing and is not counted.
+ * Invariant: what was opened is released exactly once, and a handle never names two opens, not even those of two
+ * daemons: a RELEASE that comes again finds nothing left to do. The kernel sends RELEASE behind the back of close(2)
+ * and drops the ones it has not sent when the last file of a detached mount is closed, so at the end of a connection
+ * the session releases what is left here.
+ * Files are numbered here, and where another daemon may take over they are written down (`HandleLog`). Directories
+ * keep the file system's own handles; one of 0 stands for nothing and is not counted.
  */
 import type { Fh, FileSystem, Ino } from '../fs/file-system.js'
+import type { HandleLog, LoggedHandle } from './handle-log.js'
 
-interface OpenHandle {
+export interface OpenFile extends Omit<LoggedHandle, 'handle'> {
+  /** The file system's own. */
+  fh: Fh
+}
+
+interface OpenDirectory {
   ino: Ino
-  flags: number
   /** A file system may give the same number to several opens. */
   count: number
 }
 
 export class OpenHandles {
-  readonly #files = new Map<Fh, OpenHandle>()
-  readonly #directories = new Map<Fh, OpenHandle>()
+  readonly #log: HandleLog | undefined
+  readonly #files = new Map<Fh, OpenFile>()
+  readonly #directories = new Map<Fh, OpenDirectory>()
+  /** Opens of an earlier daemon, by their requests. */
+  readonly #inherited = new Map<number, Fh>()
+  #next: Fh = 1
 
-  opened(kind: 'file' | 'directory', ino: Ino, fh: Fh, flags: number): void {
+  constructor(log?: HandleLog) {
+    this.#log = log
+  }
+
+  /** The kernel still has what an earlier daemon opened. */
+  resume(handle: Fh, file: OpenFile): void {
+    this.#files.set(handle, file)
+    this.#inherited.set(file.requestId, handle)
+  }
+
+  /** Counts an open, before the kernel hears of it; returns the handle for the kernel. */
+  opened(file: OpenFile): Fh {
+    const handle = this.#log?.opened(file) ?? this.#next++
+    this.#files.set(handle, file)
+    return handle
+  }
+
+  /** The file system's handle for one of the kernel's; 0 when it is not known. */
+  fh(handle: Fh): Fh {
+    return this.#files.get(handle)?.fh ?? 0
+  }
+
+  /** What the handle named; undefined: it was released before. */
+  released(handle: Fh): OpenFile | undefined {
+    const file = this.#files.get(handle)
+    if (file === undefined) return undefined
+    this.#log?.released(handle)
+    this.#files.delete(handle)
+    this.#inherited.delete(file.requestId)
+    return file
+  }
+
+  /** The handle that an earlier daemon made for a request, whose answer has not arrived. */
+  repeated(requestId: number): Fh | undefined {
+    return this.#inherited.get(requestId)
+  }
+
+  directoryOpened(ino: Ino, fh: Fh): void {
     if (fh === 0) return
-    const handles = this.#of(kind)
-    const handle = handles.get(fh)
-    if (handle === undefined) handles.set(fh, { ino, flags, count: 1 })
-    else handle.count++
+    const directory = this.#directories.get(fh)
+    if (directory === undefined) this.#directories.set(fh, { ino, count: 1 })
+    else directory.count++
   }
 
-  released(kind: 'file' | 'directory', fh: Fh): void {
-    const handles = this.#of(kind)
-    const handle = handles.get(fh)
-    if (handle !== undefined && --handle.count === 0) handles.delete(fh)
-  }
-
-  #of(kind: 'file' | 'directory'): Map<Fh, OpenHandle> {
-    return kind === 'file' ? this.#files : this.#directories
+  directoryReleased(fh: Fh): void {
+    const directory = this.#directories.get(fh)
+    if (directory !== undefined && --directory.count === 0) this.#directories.delete(fh)
   }
 
   /** Releases all that is left. Errors go nowhere, like those of any release; `failed` is told. */
   async releaseAll(fs: FileSystem, failed: (err: unknown) => void): Promise<void> {
     const releases: Promise<void>[] = []
-    for (const [fh, handle] of take(this.#files)) {
-      releases.push(attempt(() => fs.release(handle.ino, fh, handle.flags)).catch(failed))
+    for (const handle of [...this.#files.keys()]) {
+      const { ino, fh, flags } = this.released(handle)!
+      releases.push(attempt(() => fs.release(ino, fh, flags)).catch(failed))
     }
-    for (const [fh, handle] of take(this.#directories)) {
-      releases.push(attempt(() => fs.releasedir(handle.ino, fh)).catch(failed))
+    for (const [fh, { ino, count }] of this.#directories) {
+      for (let i = 0; i < count; i++) releases.push(attempt(() => fs.releasedir(ino, fh)).catch(failed))
     }
+    this.#directories.clear()
     await Promise.all(releases)
   }
-}
 
-/** Everything in the map, as often as it was opened. The map is empty afterwards. */
-function take(handles: Map<Fh, OpenHandle>): [Fh, OpenHandle][] {
-  const all = [...handles].flatMap(entry => Array<[Fh, OpenHandle]>(entry[1].count).fill(entry))
-  handles.clear()
-  return all
+  /** Nothing is written down any more. */
+  close(): void {
+    this.#log?.close()
+  }
 }
 
 async function attempt(release: () => void | Promise<void>): Promise<void> {

@@ -13,6 +13,8 @@ import type { Context, Ino } from '../fs/file-system.js'
 import { IN_HEADER_BYTES, REQUEST_BUFFER_BYTES } from './abi.js'
 
 const TWO_32 = 2 ** 32
+/** FUSE_UNIQUE_RESEND, in the upper word: the bit that tells a request from its repetition. */
+const RESENT = 1 << 31
 
 /** The requester as handlers see it. */
 export class Request implements Context {
@@ -23,6 +25,8 @@ export class Request implements Context {
   readonly uid: number
   readonly gid: number
   readonly pid: number
+  readonly id: number
+  readonly repeated: boolean
   #controller: AbortController | undefined
   #interrupted = false
 
@@ -35,6 +39,8 @@ export class Request implements Context {
     this.uid = words[6]!
     this.gid = words[7]!
     this.pid = words[8]!
+    this.id = this.uniqueLow + (this.uniqueHigh & ~RESENT) * TWO_32
+    this.repeated = (this.uniqueHigh & RESENT) !== 0
   }
 
   get signal(): AbortSignal {

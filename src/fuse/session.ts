@@ -8,14 +8,18 @@
  * The kernel does not send the last FORGETs of a mount, and may not send the last RELEASEs. What was open when it
  * unmounted is released before `closed`; that nothing is looked up any more goes without saying.
  */
+import { closeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CidfsError, codeOf } from '../core/errors.js'
+import { CidfsError } from '../core/errors.js'
 import { logger } from '../core/log.js'
+import { addon, checkResult } from '../core/native.js'
 import type { FileSystem } from '../fs/file-system.js'
+import type { OperationCount, Session, SessionReport } from '../fs/session.js'
 import { INIT2, OP } from './abi.js'
 import { BackingFiles } from './backing-files.js'
 import { Channel } from './channel.js'
 import { Dispatcher } from './dispatcher.js'
+import type { HandleLog, LoggedHandle } from './handle-log.js'
 import type { Negotiated } from './init.js'
 import { clearStaleMount, type MountOptions, mount, raiseReadAhead, unmount } from './mount.js'
 import { FS_TYPE, type MountEntry, mountAt } from './mount-table.js'
@@ -24,29 +28,33 @@ import { OpenHandles } from './open-handles.js'
 import type { Host } from './operation.js'
 import { Reply } from './reply.js'
 import { Arguments } from './request.js'
-import { type OperationCount, Statistics } from './statistics.js'
+import { Statistics } from './statistics.js'
+import { BUSY_RETRY_MS, CLOSE_TIMEOUT_MS, comesWithin, drained, unmountWithin } from './unmounting.js'
 
 const log = logger('fuse:session')
 
 /** Requests answered before the event loop gets its turn. */
 const REQUESTS_PER_TURN = 32
 const INIT_TIMEOUT_MS = 10_000
-const BUSY_RETRY_MS = 50
-const CLOSE_TIMEOUT_MS = 2000
 const DEFAULT_READ_AHEAD_KIB = 1024
 
+/** What lets another daemon go on with the connection. */
+export interface Succession {
+  handles: HandleLog
+  /**
+   * The kernel can send again what was in flight (6.9). Where not, the daemon reads through a descriptor of its own:
+   * with that its requests end, and the connection does not, so nobody waits for a daemon that is dead.
+   */
+  resend: boolean
+}
+
 export interface SessionOptions {
+  /** Absent: the mount ends with this process. */
+  succession?: Succession | undefined
   /** Whether the kernel may read and write files by itself, where it can; true by default. */
   passthrough?: boolean
   /** Told what a handler threw that is neither a CidfsError nor has an errno; it is logged in any case. */
   onUnforeseen?(err: unknown, operation: string): void
-}
-
-export interface SessionReport {
-  operations: Record<string, OperationCount>
-  inFlight: number
-  /** `on`, or why the kernel does not read and write files by itself. */
-  passthrough: string
 }
 
 export interface SessionMountOptions extends SessionOptions, MountOptions {
@@ -54,9 +62,9 @@ export interface SessionMountOptions extends SessionOptions, MountOptions {
   readAheadKib?: number
 }
 
-export class FuseSession implements Host {
+export class FuseSession implements Host, Session {
   readonly fs: FileSystem
-  readonly handles = new OpenHandles()
+  readonly handles: OpenHandles
   readonly backing: BackingFiles
   /** Resolves when the connection has ended and everything of it is freed. */
   readonly closed: Promise<void>
@@ -71,6 +79,8 @@ export class FuseSession implements Host {
   #negotiated: Negotiated | undefined
   #initFailure: unknown
   #mount: MountEntry | undefined
+  /** The descriptor that another daemon can go on with, until `handOut`. */
+  #lasting: number | undefined
 
   /**
    * Takes over the descriptor of a connection; use `mount` or `adopt`.
@@ -79,10 +89,12 @@ export class FuseSession implements Host {
   private constructor(fd: number, fs: FileSystem, options: SessionOptions, negotiated?: Negotiated) {
     const [args, reply] = [new Arguments(), new Reply()]
     this.fs = fs
+    this.handles = new OpenHandles(options.succession?.handles)
     this.#options = options
     this.#negotiated = negotiated
     this.closed = new Promise(resolve => (this.#resolveClosed = resolve))
-    this.#channel = new Channel(fd, args, reply, {
+    this.#lasting = fd
+    this.#channel = new Channel(ownDescriptor(fd, options.succession), args, reply, {
       onReadable: () => this.#onReadable(),
       onJobFailed: errno => this.#onJobFailed(errno),
       onClosed: () => void this.#onClosed(),
@@ -117,7 +129,7 @@ export class FuseSession implements Host {
 
   /**
    * Goes on with a connection that another process has negotiated and left. What that one did not answer is sent
-   * again where the kernel can (6.9), and lost otherwise.
+   * again where the kernel can (6.9). Before the first request is read: one that is being handled would come twice.
    */
   static adopt(
     fd: number,
@@ -127,9 +139,61 @@ export class FuseSession implements Host {
     options: SessionOptions = {},
   ): FuseSession {
     const session = new FuseSession(fd, fs, options, negotiated)
+    const { succession } = options
+    if (session.passthrough) session.initialize(negotiated)
+    for (const handle of succession?.handles.inherited ?? []) session.#reopen(handle)
+    if ((succession?.resend ?? true) && negotiated.flags2 & INIT2.HAS_RESEND) session.#notifications.resend()
     session.#start(mountpoint)
-    if (negotiated.flags2 & INIT2.HAS_RESEND) session.#notifications.resend()
     return session
+  }
+
+  #reopen({ handle, ...file }: LoggedHandle): void {
+    let fh = 0
+    try {
+      fh = this.fs.reopen?.(file.ino, file.flags, file.backingId === 0 ? undefined : file.token) ?? 0
+    } catch (err) {
+      log('inode %d, open since an earlier daemon: %O', file.ino, err)
+    }
+    this.handles.resume(handle, { ...file, fh })
+    this.backing.resume(file.ino, file.backingId)
+  }
+
+  /** Gives the descriptor with which another daemon can go on to `keep`, which has to copy it. Once. */
+  handOut(keep: (fd: number) => void): void {
+    if (this.#lasting === undefined) return
+    keep(this.#lasting)
+    this.#closeLasting()
+  }
+
+  /** The channel closes its own. */
+  #closeLasting(): void {
+    if (this.#lasting !== undefined && this.#lasting !== this.#channel.fd) closeSync(this.#lasting)
+    this.#lasting = undefined
+  }
+
+  /** By which another process can go on, as long as this one is not closed. */
+  get descriptor(): number {
+    return this.#channel.fd
+  }
+
+  /** Reads no further requests: they wait in the kernel. */
+  pause(): void {
+    this.#channel.pause()
+  }
+
+  /** As before `pause`. */
+  proceed(): void {
+    this.#channel.start()
+  }
+
+  /**
+   * Leaves the connection to another process: what is not answered is not answered any more, and what is open stays
+   * open. Resolves when nothing of it is left here.
+   */
+  leave(): Promise<void> {
+    this.handles.close()
+    this.close()
+    return this.closed
   }
 
   /** What INIT agreed upon, for `adopt` in another process. */
@@ -140,6 +204,11 @@ export class FuseSession implements Host {
   /** Requests that were read and are not answered. */
   get inFlight(): number {
     return this.#dispatcher.pending + this.#channel.jobs
+  }
+
+  /** A line for each request that is being handled, for the log. */
+  describeInFlight(): string {
+    return this.#dispatcher.describe()
   }
 
   /** What the status report says of the connection. */
@@ -154,11 +223,8 @@ export class FuseSession implements Host {
   }
 
   /** Waits until nothing is in flight. @returns false when that took longer than `ms`. */
-  async drain(ms: number): Promise<boolean> {
-    for (const end = performance.now() + ms; this.inFlight > 0; await sleep(5)) {
-      if (performance.now() > end) return false
-    }
-    return true
+  drain(ms: number): Promise<boolean> {
+    return drained(() => this.inFlight, ms)
   }
 
   /**
@@ -168,36 +234,18 @@ export class FuseSession implements Host {
    */
   async unmount({ lazyAfterMs = 2000 } = {}): Promise<{ lazy: boolean }> {
     let lazy = false
-    if (this.#open) lazy = await this.#unmountOpen(performance.now() + lazyAfterMs)
-    else if (this.#mount !== undefined) await clearStaleMount(this.#mount.mountpoint)
-    return { lazy: !(await this.#closesWithin(lazy ? BUSY_RETRY_MS : CLOSE_TIMEOUT_MS)) }
-  }
-
-  /** @returns whether it was detached while in use. */
-  async #unmountOpen(lazyAt: number): Promise<boolean> {
-    while (this.#isMounted()) {
-      const lazy = performance.now() >= lazyAt
-      try {
-        await unmount(this.#mount!.mountpoint, { lazy })
-        return lazy
-      } catch (err) {
-        // Somebody else may have unmounted it in the meantime.
-        if (codeOf(err) !== 'BUSY' && this.#isMounted()) throw err
-      }
-      await sleep(Math.min(BUSY_RETRY_MS, Math.max(0, lazyAt - performance.now())))
+    if (this.#mount !== undefined) {
+      if (this.#open) lazy = await unmountWithin(this.#mount, lazyAfterMs)
+      else await clearStaleMount(this.#mount.mountpoint)
     }
-    return false
-  }
-
-  /** While the connection is open, nothing else can have the number of its device. */
-  #isMounted(): boolean {
-    return this.#mount !== undefined && mountAt(this.#mount.mountpoint)?.device === this.#mount.device
+    return { lazy: !(await comesWithin(this.closed, lazy ? BUSY_RETRY_MS : CLOSE_TIMEOUT_MS)) }
   }
 
   /** Ends the connection without unmounting. Unless another process holds it too, the mount is dead from then on. */
   close(): void {
     if (!this.#open) return
     this.#open = false
+    this.#closeLasting()
     this.#dispatcher.interruptAll()
     this.#channel.close(false)
     const timer = setTimeout(() => this.#channel.close(true), CLOSE_TIMEOUT_MS)
@@ -234,14 +282,6 @@ export class FuseSession implements Host {
     }
   }
 
-  async #closesWithin(ms: number): Promise<boolean> {
-    const timeout = new AbortController()
-    const late = sleep(ms, false, { signal: timeout.signal }).catch(() => false)
-    const inTime = await Promise.race([this.closed.then(() => true), late])
-    timeout.abort()
-    return inTime
-  }
-
   #onReadable(): void {
     for (let i = 0; i < REQUESTS_PER_TURN; i++) {
       const length = this.#channel.read()
@@ -260,6 +300,7 @@ export class FuseSession implements Host {
   /** After `close` by choice the handles live on in the kernel, and in whoever inherits the connection. */
   async #onClosed(): Promise<void> {
     if (this.#unmounted) await this.handles.releaseAll(this.fs, err => this.#onUnforeseen(err, 'RELEASE'))
+    this.handles.close()
     this.#resolveClosed()
   }
 
@@ -276,4 +317,10 @@ export class FuseSession implements Host {
     this.#statistics.error(OP.READ)
     log('a read of the store failed with errno %d; answered with EIO', errno)
   }
+}
+
+/** What to read from, so that it ends with this process. */
+function ownDescriptor(fd: number, succession: Succession | undefined): number {
+  if (succession === undefined || succession.resend) return fd
+  return checkResult(addon().connectionClone(fd), 'clone of /dev/fuse')
 }

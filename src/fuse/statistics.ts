@@ -1,11 +1,6 @@
 /** Counts requests and failures per operation, for status and metrics. */
+import type { OperationCount } from '../fs/session.js'
 import { operationName } from './operations.js'
-
-export interface OperationCount {
-  count: number
-  /** Answers with an errno, whichever it is (a missing name is one too). */
-  errors: number
-}
 
 export class Statistics {
   readonly #counts: number[] = []

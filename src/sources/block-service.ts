@@ -29,6 +29,8 @@ export interface BlockStore {
 export interface ReadOptions extends GetOptions {
   /** `demand` when absent. */
   priority?: Priority | undefined
+  /** Without room to keep it, the block is of no use. */
+  mustKeep?: boolean
 }
 
 export interface BlockServiceOptions {
@@ -46,6 +48,8 @@ export class BlockService implements BlockReader {
   readonly #network: BlockNetwork
   readonly #readDeadlineMs: number
   readonly #fetches = new Map<string, SharedFetch>()
+  /** Why a block was last not kept. */
+  #refusal: unknown
 
   constructor(store: BlockStore, network: BlockNetwork, options: BlockServiceOptions) {
     this.#store = store
@@ -56,7 +60,7 @@ export class BlockService implements BlockReader {
 
   /**
    * The block, at once when it is held here.
-   * @throws CidfsError as `BlockReader.get`; also before it returns a promise.
+   * @throws CidfsError as `BlockReader.get`, also before it returns a promise; with `mustKeep` also `NO_SPACE`.
    */
   get(cid: CID, options: ReadOptions = {}): MaybePromise<Uint8Array> {
     if (isIdentity(cid)) return identityBytes(cid)
@@ -107,7 +111,13 @@ export class BlockService implements BlockReader {
     const running = this.#fetches.get(key)
     const shared = running ?? this.#start(key, cid, options.priority ?? 'demand')
     const { signal, deadlineMs = this.#readDeadlineMs, priority = 'demand' } = options
-    return shared.join({ signal, deadlineMs, priority })
+    const joined = shared.join({ signal, deadlineMs, priority })
+    return options.mustKeep === true ? joined.then(bytes => this.#kept(cid, bytes)) : joined
+  }
+
+  #kept(cid: CID, bytes: Uint8Array): Uint8Array {
+    if (this.#store.has(cid)) return bytes
+    throw this.#refusal ?? new CidfsError('NO_SPACE', `${cid} could not be kept`)
   }
 
   /** @throws CidfsError when there is no point in asking. */
@@ -132,6 +142,7 @@ export class BlockService implements BlockReader {
       this.#store.put(cid, bytes)
     } catch (err) {
       // A full disk keeps nobody from reading.
+      this.#refusal = err
       log('%s was not kept: %s', cid, messageOf(err))
     }
   }

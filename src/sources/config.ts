@@ -5,6 +5,7 @@
  * option and what is wrong with it in one line. Credentials in a URL become a header and are never printed.
  */
 import { CidfsError } from '../core/errors.js'
+import type { NodeConfig } from '../p2p/node-config.js'
 
 export interface SourcesConfig {
   /** Trustless gateways, `http://` or `https://`, in order of preference. */
@@ -15,6 +16,8 @@ export interface SourcesConfig {
   readDeadlineMs: number
   /** Ask nobody. */
   offline: boolean
+  /** The embedded IPFS node; undefined: none. */
+  node?: NodeConfig | undefined
 }
 
 /** Where an HTTP server is, and what to put before every path and into every request. */
@@ -40,6 +43,7 @@ export function checkSourcesConfig(config: SourcesConfig): void {
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) throw bad('gateway', twice, 'it is named twice')
   if (config.kubo !== undefined) parseKuboUrl(config.kubo)
+  for (const router of config.node?.routers ?? []) parseRouterUrl(router)
   if (!(config.readDeadlineMs > 0)) {
     throw new CidfsError('BAD_CONFIG', `the read deadline must be above 0 ms, not ${config.readDeadlineMs}`)
   }
@@ -54,6 +58,14 @@ export function parseGatewayUrl(text: string): HttpAddress {
 }
 
 /**
+ * The address of a delegated router; `/routing/v1` at the end of its path may be written or left out.
+ * @throws CidfsError `BAD_CONFIG`.
+ */
+export function parseRouterUrl(text: string): HttpAddress {
+  return parseHttpUrl('router', text, /\/routing\/v1$/)
+}
+
+/**
  * The address of a Kubo RPC; `/api/v0` at the end of its path may be written or left out.
  * @throws CidfsError `BAD_CONFIG`.
  */
@@ -64,7 +76,11 @@ export function parseKuboUrl(text: string): HttpAddress {
   return { name: `unix:${socketPath}`, origin: 'http://localhost', pathPrefix: '', socketPath }
 }
 
-function parseHttpUrl(option: string, text: string, suffix: RegExp): HttpAddress {
+/**
+ * The address of an HTTP server, without what `suffix` matches at the end of its path.
+ * @throws CidfsError `BAD_CONFIG` that names the option.
+ */
+export function parseHttpUrl(option: string, text: string, suffix = /$/): HttpAddress {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url === undefined) throw bad(option, text, 'it is not a URL')
   if (url.protocol !== 'http:' && url.protocol !== 'https:') {

@@ -8,7 +8,7 @@ import { type CID, canVerify } from '../core/cid.js'
 import { CidfsError } from '../core/errors.js'
 import { Lane } from './lane.js'
 import { Race } from './race.js'
-import type { Priority, Source, SourceStatus } from './source.js'
+import type { Priority, Source, SourceKind, SourceStatus } from './source.js'
 
 /** How long `status` waits for sources that were never asked for anything. */
 const STATUS_PROBE_MS = 1_000
@@ -80,6 +80,13 @@ export class Engine {
         race.advance()
         if (this.#waiting[priority].has(race)) refusals++
       }
+    }
+  }
+
+  /** Sources of this kind that were left alone can be asked again, whatever became of them before. */
+  recovered(kind: SourceKind): void {
+    for (const lane of this.lanes) {
+      if (lane.source.kind === kind && lane.health.paused) lane.health.recovered()
     }
   }
 

@@ -79,7 +79,7 @@ class Fetch {
     this.#blocks = blocks
     this.#links = links
     this.#options = options
-    this.#read = { priority: 'read-ahead', signal: options.signal }
+    this.#read = { priority: 'read-ahead', signal: options.signal, mustKeep: true }
     this.#pacer = new Pacer(options.signal)
   }
 

@@ -10,7 +10,7 @@
 import type { CID } from '../core/cid.js'
 import { MAX_BLOCK_BYTES } from '../core/limits.js'
 import type { HttpAddress } from './config.js'
-import { type HttpAnswer, HttpOrigin } from './http-origin.js'
+import { type HttpAnswer, HttpOrigin, type HttpRequest } from './http-origin.js'
 import { type AskOptions, type Source, SourceError } from './source.js'
 
 const RAW_BLOCK = 'application/vnd.ipld.raw'
@@ -47,25 +47,44 @@ export class GatewaySource implements Source {
     })
   }
 
+  async has(cid: CID, { signal }: AskOptions): Promise<boolean> {
+    const request = { method: 'HEAD', accept: RAW_BLOCK, limitBytes: 0, signal } as const
+    const answer = await getFromGateway(this.#http, this.#address, `/ipfs/${cid}?format=raw`, request)
+    if (answer.status === 200) return true
+    const failure = statusError(answer)
+    if (failure.kind === 'absent') return false
+    throw failure
+  }
+
   async close(): Promise<void> {
     await this.#http.close()
   }
 
   async #getBlock(cidText: string, signal: AbortSignal): Promise<Uint8Array> {
-    let target: Target = { path: `/ipfs/${cidText}?format=raw`, host: pathGatewayHost(this.#address) }
-    for (let redirects = 0; ; redirects++) {
-      const answer = await this.#http.request({
-        method: 'GET',
-        accept: RAW_BLOCK,
-        limitBytes: MAX_BLOCK_BYTES,
-        signal,
-        ...target,
-      })
-      if (answer.status === 200) return answer.body
-      if (answer.status < 300 || answer.status >= 400) throw statusError(answer)
-      if (redirects === MAX_REDIRECTS) throw new SourceError('failed', 'redirects without end')
-      target = redirectTarget(this.#address, answer)
-    }
+    const path = `/ipfs/${cidText}?format=raw`
+    const request = { method: 'GET', accept: RAW_BLOCK, limitBytes: MAX_BLOCK_BYTES, signal } as const
+    const answer = await getFromGateway(this.#http, this.#address, path, request)
+    if (answer.status === 200) return answer.body
+    throw statusError(answer)
+  }
+}
+
+/**
+ * The answer to a request for a path of a gateway, whatever it is, once no redirect is left.
+ * @throws SourceError as `HttpOrigin.request`; `failed` for redirects to others, or without end.
+ */
+export async function getFromGateway(
+  http: HttpOrigin,
+  address: HttpAddress,
+  path: string,
+  request: Omit<HttpRequest, 'path' | 'host'>,
+): Promise<HttpAnswer> {
+  let target: Target = { path, host: pathGatewayHost(address) }
+  for (let redirects = 0; ; redirects++) {
+    const answer = await http.request({ ...request, ...target })
+    if (answer.status < 300 || answer.status >= 400) return answer
+    if (redirects === MAX_REDIRECTS) throw new SourceError('failed', 'redirects without end')
+    target = redirectTarget(address, answer)
   }
 }
 

@@ -20,14 +20,18 @@ const KEEP_ALIVE_MS = 30_000
 const MAX_ERROR_BYTES = 16 * 1024
 
 export interface HttpRequest {
-  method: 'GET' | 'POST'
+  method: 'GET' | 'HEAD' | 'POST' | 'PUT'
   path: string
   accept?: string
+  body?: Uint8Array
+  contentType?: string
   /** Replaces the host of the address in the `Host` header, not as the place that is dialled. */
   host?: string | undefined
   signal: AbortSignal
   /** Bodies of status 200 above this fail with `wrong`. */
   limitBytes: number
+  /** Takes the body of status 200 as it comes; the answer has none then. The chunks may be kept. */
+  onChunk?: (chunk: Uint8Array) => void
 }
 
 export interface HttpAnswer {
@@ -61,6 +65,7 @@ export class HttpOrigin {
   request(request: HttpRequest): Promise<HttpAnswer> {
     const headers: Record<string, string> = { 'user-agent': 'cidfs' }
     if (request.accept !== undefined) headers.accept = request.accept
+    if (request.contentType !== undefined) headers['content-type'] = request.contentType
     if (request.host !== undefined) headers.host = request.host
     if (this.#address.authorization !== undefined) headers.authorization = this.#address.authorization
     return new Promise((resolve, reject) => {
@@ -69,10 +74,9 @@ export class HttpOrigin {
         collector.abort()
         return
       }
-      this.#pool.dispatch(
-        { method: request.method, path: this.#address.pathPrefix + request.path, headers, idempotent: true },
-        collector,
-      )
+      const { method, body = null } = request
+      const path = this.#address.pathPrefix + request.path
+      this.#pool.dispatch({ method, path, headers, body, idempotent: true }, collector)
     })
   }
 
@@ -114,7 +118,8 @@ class Collector implements Dispatcher.DispatchHandler {
     if (status < 200) return
     this.#status = status
     this.#headers = headers
-    if (status !== 200) return
+    const { method, onChunk } = this.#request
+    if (status !== 200 || method === 'HEAD' || onChunk !== undefined) return
     const length = Number(headers['content-length'])
     // Unpooled, so that the ArrayBuffer can be transferred; not zeroed, since it is filled or dropped.
     if (length > this.#request.limitBytes) this.#tooLong()
@@ -126,6 +131,8 @@ class Collector implements Dispatcher.DispatchHandler {
     const start = this.#length
     this.#length += chunk.length
     if (this.#status !== 200) this.#collectError(chunk)
+    else if (this.#length > this.#request.limitBytes) this.#tooLong()
+    else if (this.#request.onChunk !== undefined) this.#request.onChunk(chunk)
     else if (this.#length > (this.#body?.length ?? this.#request.limitBytes)) this.#tooLong()
     else if (this.#body === undefined) this.#chunks.push(chunk)
     else this.#body.set(chunk, start)
@@ -152,7 +159,7 @@ class Collector implements Dispatcher.DispatchHandler {
 
   #succeed(): void {
     this.#settle()
-    const body = this.#body ?? concatenate(this.#chunks, this.#length)
+    const body = this.#body ?? concatenate(this.#chunks)
     this.#resolve({ status: this.#status, headers: this.#headers, body })
   }
 
@@ -173,8 +180,8 @@ class Collector implements Dispatcher.DispatchHandler {
   }
 }
 
-function concatenate(chunks: Uint8Array[], length: number): Uint8Array {
-  const all = Buffer.allocUnsafeSlow(length)
+function concatenate(chunks: Uint8Array[]): Uint8Array {
+  const all = Buffer.allocUnsafeSlow(chunks.reduce((sum, chunk) => sum + chunk.length, 0))
   let offset = 0
   for (const chunk of chunks) {
     all.set(chunk, offset)

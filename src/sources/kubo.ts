@@ -38,6 +38,17 @@ export class KuboSource implements Source {
     await this.#post('version', signal)
   }
 
+  /** In its repository: it asks nobody. */
+  async has(cid: CID, { signal }: AskOptions): Promise<boolean> {
+    try {
+      await this.#post(`block/stat?arg=${cid.toString()}&offline=true`, signal)
+      return true
+    } catch (err) {
+      if (err instanceof SourceError && err.kind === 'absent') return false
+      throw err
+    }
+  }
+
   async close(): Promise<void> {
     await this.#http.close()
   }

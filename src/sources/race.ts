@@ -69,7 +69,10 @@ export class Race {
     if (this.#settled || this.priority === 'demand') return
     this.#engine.stopWaiting(this)
     this.priority = 'demand'
-    for (const lane of this.#asking.keys()) this.#armHedge(lane)
+    for (const lane of this.#asking.keys()) {
+      lane.source.raise?.(this.cid)
+      this.#armHedge(lane)
+    }
     if (this.#asking.size === 0) this.advance()
   }
 
@@ -110,7 +113,8 @@ export class Race {
     this.#impatient = false
     const question = { controller: new AbortController(), startedAt: performance.now() }
     this.#asking.set(lane, question)
-    lane.ask(this.cid, question.controller.signal).then(
+    const { signal } = question.controller
+    lane.ask(this.cid, { signal, priority: this.priority }).then(
       bytes => this.#settle('outrun', () => this.#resolve(bytes)),
       (failure: SourceError) => this.#failed(lane, failure),
     )

@@ -1,7 +1,8 @@
 /**
  * What the engine asks of a place that may have blocks.
  *
- * Invariant: a source is never trusted. What `get` returns is unverified; whoever calls it hashes it. A source
+ * Invariant: a source is never trusted. What `get` returns is unverified; whoever calls it hashes it, unless the
+ * source has had to (`verifies`: our own code, which knows a block by its hash alone). A source
  * keeps no opinion of its own health either: it reports what happened, `lane.ts` draws the conclusions.
  * Why: gateways, Kubo and peers fail in the same few ways, and are raced against each other by one engine.
  */
@@ -12,6 +13,8 @@ export type SourceKind = 'gateway' | 'kubo' | 'peer'
 export interface AskOptions {
   /** Ends the request and frees its connection. */
   signal: AbortSignal
+  /** `demand` when absent; for sources that have a queue of their own. */
+  priority?: Priority
 }
 
 export interface Source {
@@ -22,6 +25,8 @@ export interface Source {
   readonly maxInFlight: number
   /** Milliseconds a block is expected to take, until the source has been measured. */
   readonly costMs: number
+  /** What `get` returns has been hashed already; it is not done twice. */
+  readonly verifies?: true
   /**
    * The bytes that are claimed to be the block. They fill an ArrayBuffer of their own, so that it can be
    * transferred. Never more than `MAX_BLOCK_BYTES`.
@@ -33,6 +38,13 @@ export interface Source {
    * @throws SourceError
    */
   probe(options: AskOptions): Promise<void>
+  /**
+   * Whether it has the block, without sending it. Absent where only `get` can tell.
+   * @throws SourceError when it does not say; the signal's reason when it aborts.
+   */
+  has?(cid: CID, options: AskOptions): Promise<boolean>
+  /** Somebody waits now for a block that `get` was asked for as read-ahead. */
+  raise?(cid: CID): void
   /** Ends every connection. Requests still running fail. */
   close(): Promise<void>
 }

@@ -9,9 +9,10 @@ import { Worker } from 'node:worker_threads'
 import type { CID } from '../core/cid.js'
 import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
+import { type CallOptions, Calls, type Handlers, isCallMessage } from './calls.js'
 import { checkSourcesConfig, parseGatewayUrl, parseKuboUrl, type SourcesConfig } from './config.js'
 import type { Priority, SourceStatus } from './source.js'
-import type { FromWorker, ToWorker, WorkerConfig } from './worker-protocol.js'
+import type { FromWorker, MainMethods, ToWorker, WorkerConfig, WorkerMethods } from './worker-protocol.js'
 
 const log = logger('sources:client')
 
@@ -24,7 +25,8 @@ const STABLE_MS = 30_000
 /** How much later than the worker's own deadline a fetch is given up here. */
 const GRACE_MS = 1_000
 const STATUS_TIMEOUT_MS = 3_000
-const CLOSE_TIMEOUT_MS = 1_000
+const CLOSE_TIMEOUT_MS = 3_000
+const RESTARTING = 'the network worker is being restarted'
 
 export interface FetchOptions {
   /** Ends the fetch with `INTERRUPTED`. */
@@ -59,6 +61,8 @@ export class NetworkClient implements Network {
   readonly #pending = new Map<number, Pending>()
   readonly #bySignal = new Map<AbortSignal, number>()
   readonly #statusRequests = new Map<number, (sources: SourceStatus[]) => void>()
+  readonly #served: Handlers<MainMethods> = {}
+  readonly #calls = new Calls<WorkerMethods, MainMethods>(message => this.#post(message), this.#served)
   #worker: Worker | undefined
   #startedAt = 0
   #restartTimer: NodeJS.Timeout | undefined
@@ -79,7 +83,8 @@ export class NetworkClient implements Network {
   /** Nobody can be asked: offline, or no source is configured. */
   get unavailable(): string | undefined {
     if (this.#config.offline) return 'offline, and the block is not held here'
-    if (this.#config.gateways.length > 0 || this.#config.kubo !== undefined) return undefined
+    const { gateways, kubo, node } = this.#config
+    if (gateways.length > 0 || kubo !== undefined || node !== undefined) return undefined
     return 'no source is configured, and the block is not held here'
   }
 
@@ -88,8 +93,8 @@ export class NetworkClient implements Network {
     if (this.#worker !== undefined || this.#restartTimer !== undefined) return
     if (this.#closed || this.unavailable !== undefined) return
     this.#startedAt = performance.now()
-    const { gateways, kubo } = this.#config
-    const worker = this.#spawn({ gateways, kubo })
+    const { gateways, kubo, node } = this.#config
+    const worker = this.#spawn({ gateways, kubo, node })
     this.#worker = worker
     worker.on('message', (message: FromWorker) => this.#receive(message))
     worker.on('error', err => log('worker: %s', messageOf(err)))
@@ -130,6 +135,33 @@ export class NetworkClient implements Network {
     }
   }
 
+  /** What the worker may ask of this thread. May be called several times, for different methods. */
+  serve(handlers: Handlers<MainMethods>): void {
+    Object.assign(this.#served, handlers)
+  }
+
+  /**
+   * Asks something else than a block. Starts the worker.
+   * @throws CidfsError what the worker answers; `UNREACHABLE` when there is none, `TIMEOUT`, `INTERRUPTED`.
+   */
+  async call<K extends keyof WorkerMethods>(
+    method: K,
+    args: Parameters<WorkerMethods[K]>[0],
+    options: CallOptions = {},
+  ): Promise<ReturnType<WorkerMethods[K]>> {
+    if (this.unavailable !== undefined) throw new CidfsError('UNREACHABLE', this.unavailable)
+    if (this.#closed) throw new CidfsError('INTERRUPTED', 'shutting down')
+    this.start()
+    if (this.#worker === undefined) throw new CidfsError('UNREACHABLE', RESTARTING)
+    const answer = this.#calls.call(method, args as never, options)
+    this.#updateRef()
+    try {
+      return (await answer) as ReturnType<WorkerMethods[K]>
+    } finally {
+      this.#updateRef()
+    }
+  }
+
   raise(signal: AbortSignal): void {
     const id = this.#bySignal.get(signal)
     const pending = id === undefined ? undefined : this.#pending.get(id)
@@ -142,7 +174,7 @@ export class NetworkClient implements Network {
   async status(): Promise<SourceStatus[]> {
     if (this.unavailable !== undefined || this.#closed) return []
     this.start()
-    if (this.#worker === undefined) return this.#unknown('the network worker is being restarted')
+    if (this.#worker === undefined) return this.#unknown(RESTARTING)
     const id = this.#nextId++
     let timer: NodeJS.Timeout | undefined
     try {
@@ -169,6 +201,7 @@ export class NetworkClient implements Network {
     for (const [id, { cid }] of this.#pending)
       this.#drop(id, this.#error('INTERRUPTED', 'shutting down', cid))
     for (const resolve of this.#statusRequests.values()) resolve([])
+    this.#calls.end(new CidfsError('INTERRUPTED', 'shutting down'))
     const worker = this.#worker
     if (worker === undefined) return
     worker.ref()
@@ -180,6 +213,10 @@ export class NetworkClient implements Network {
   }
 
   #receive(message: FromWorker): void {
+    if (isCallMessage(message)) {
+      this.#calls.receive(message)
+      return
+    }
     // Nobody is there any more when it was cancelled while the answer was on its way.
     const pending = this.#pending.get(message.id)
     if (message.op === 'status') this.#statusRequests.get(message.id)?.(message.sources)
@@ -212,9 +249,10 @@ export class NetworkClient implements Network {
     if (livedMs > STABLE_MS) this.#restartMs = FIRST_RESTART_MS
     log('the network worker ended with code %d after %d ms', code, livedMs)
     for (const resolve of this.#statusRequests.values()) {
-      resolve(this.#unknown('the network worker is being restarted'))
+      resolve(this.#unknown(RESTARTING))
     }
     for (const pending of this.#pending.values()) this.#countRestart(pending)
+    this.#calls.end(new CidfsError('UNREACHABLE', 'the network worker ended'))
     this.#restartTimer = setTimeout(() => this.#restart(), this.#restartMs)
     this.#restartTimer.unref()
     this.#restartMs = Math.min(MAX_RESTART_MS, this.#restartMs * 2)
@@ -227,20 +265,25 @@ export class NetworkClient implements Network {
 
   #restart(): void {
     this.#restartTimer = undefined
-    if (this.#pending.size > 0) this.start()
+    if (this.#pending.size > 0 || this.#config.node !== undefined) this.start()
     for (const id of this.#pending.keys()) this.#send(id)
   }
 
   /** A process may end while nothing is asked of the worker. */
   #updateRef(): void {
-    if (this.#pending.size > 0 || this.#statusRequests.size > 0) this.#worker?.ref()
+    const asked = this.#pending.size + this.#statusRequests.size + this.#calls.pending
+    if (asked > 0) this.#worker?.ref()
     else this.#worker?.unref()
   }
 
   #unknown(why: string): SourceStatus[] {
-    const { gateways, kubo } = this.#config
+    const { gateways, kubo, node } = this.#config
     const sources = gateways.map(url => ({ name: parseGatewayUrl(url).name, kind: 'gateway' as const }))
-    const all = kubo === undefined ? sources : [{ name: kuboName(kubo), kind: 'kubo' as const }, ...sources]
+    const all: Pick<SourceStatus, 'name' | 'kind'>[] = [
+      ...(node === undefined ? [] : [{ name: 'peers', kind: 'peer' as const }]),
+      ...(kubo === undefined ? [] : [{ name: kuboName(kubo), kind: 'kubo' as const }]),
+      ...sources,
+    ]
     return all.map(source => ({
       ...source,
       state: 'failed',

@@ -7,21 +7,48 @@
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import { CID } from '../core/cid.js'
-import { codeOf, type ErrorCode, messageOf } from '../core/errors.js'
+import { CidfsError, codeOf, type ErrorCode, messageOf } from '../core/errors.js'
+import { type CallMessage, Calls, isCallMessage } from './calls.js'
 import { parseGatewayUrl, parseKuboUrl } from './config.js'
 import { Engine } from './engine.js'
 import { GatewaySource } from './gateway.js'
 import { KuboSource } from './kubo.js'
+import { PeersSource } from './peers.js'
 import type { Race } from './race.js'
 import type { Source } from './source.js'
-import type { FromWorker, ToWorker, WorkerConfig } from './worker-protocol.js'
+import { WorkerNode } from './worker-node.js'
+import type {
+  BlockPlace,
+  FromWorker,
+  MainMethods,
+  ToWorker,
+  WorkerConfig,
+  WorkerMethods,
+} from './worker-protocol.js'
+import { WorkerQuestions } from './worker-questions.js'
+
+/** The main thread answers within milliseconds, unless it is stuck. */
+const LOCATE_MS = 10_000
 
 if (parentPort === null) throw new Error('worker.js runs as a worker thread only')
 const port = parentPort
-const engine = new Engine(sourcesOf(workerData as WorkerConfig))
+const config = workerData as WorkerConfig
+const post = (message: CallMessage) => port.postMessage(message)
+const node = new WorkerNode(config, { locate })
+const sources = sourcesOf(config)
+const questions = new WorkerQuestions(config, sources, node)
+const handlers = { ...node.handlers, ...questions.handlers }
+const calls = new Calls<MainMethods, WorkerMethods>(post, handlers)
+const engine = new Engine(sources)
 const races = new Map<number, Race>()
+node.onPeer = () => engine.recovered('peer')
+node.start()
 
 port.on('message', (message: ToWorker) => {
+  if (isCallMessage(message)) {
+    calls.receive(message)
+    return
+  }
   switch (message.op) {
     case 'fetch':
       startFetch(message)
@@ -40,9 +67,17 @@ port.on('message', (message: ToWorker) => {
   }
 })
 
+/** Where blocks lie that a peer asks for. */
+async function locate(cids: readonly CID[]): Promise<(BlockPlace | undefined)[]> {
+  const places = await calls.call('locate', { cids: cids.map(cid => cid.bytes) }, { deadlineMs: LOCATE_MS })
+  return places.map(place => place ?? undefined)
+}
+
 function sourcesOf(config: WorkerConfig): Source[] {
-  const gateways = config.gateways.map(url => new GatewaySource(parseGatewayUrl(url)))
-  return config.kubo === undefined ? gateways : [new KuboSource(parseKuboUrl(config.kubo)), ...gateways]
+  const sources: Source[] = config.gateways.map(url => new GatewaySource(parseGatewayUrl(url)))
+  if (config.kubo !== undefined) sources.unshift(new KuboSource(parseKuboUrl(config.kubo)))
+  if (node.bitswap !== undefined) sources.unshift(new PeersSource(node.bitswap.client))
+  return sources
 }
 
 function startFetch({ id, cid, deadlineMs, priority }: Extract<ToWorker, { op: 'fetch' }>): void {
@@ -85,6 +120,9 @@ async function sendStatus(id: number): Promise<void> {
 
 async function close(): Promise<void> {
   races.clear()
+  calls.end(new CidfsError('INTERRUPTED', 'shutting down'))
   await engine.close()
+  await questions.close()
+  await node.close()
   port.close()
 }

@@ -40,7 +40,7 @@ t.test('--help names every command and every exit code', async t => {
 t.test('mount --help names every option', async t => {
   const { stdout } = await cidfs(['mount', '--help'])
   const options =
-    'state config gateway kubo peer listen offline isolated transport passthrough allow-other read-deadline settle log'
+    'state config gateway kubo node peer listen bootstrap router dht mdns serve provide dial-private offline isolated transport passthrough allow-other read-deadline settle log'
   for (const option of options.split(' ')) t.match(stdout, `--${option}`)
 })
 
@@ -65,8 +65,8 @@ t.test('a bad configuration is refused before anything starts', async t => {
   await writeFile(config, 'reed-deadline = "1s"\n')
   await refused(t, ['mount', dir, '--config', config], EXIT.USAGE, config, 'read-deadline')
   await refused(t, ['mount', dir, '--gateway', 'nonsense'], EXIT.USAGE, '--gateway')
-  await refused(t, ['mount', dir, '--peer', '/ip4/127.0.0.1/tcp/1'], EXIT.USAGE, 'embedded IPFS node')
-  await refused(t, ['mount', dir, '--transport', 'fuse-native'], EXIT.USAGE, 'cannot be "fuse-native"')
+  await refused(t, ['mount', dir, '--peer', '/ip4/127.0.0.1/tcp/1'], EXIT.USAGE, 'the id of the peer')
+  await refused(t, ['mount', dir, '--transport', 'fuse'], EXIT.USAGE, '"native" or "fuse-native"')
   await refused(
     t,
     ['mount', dir, '--isolated', '--state', join(dir, 's')],

@@ -32,11 +32,14 @@ async function refused(t: Test, promise: Promise<unknown>, ...parts: (string | R
 }
 
 t.test('without options: the defaults', async t => {
-  t.same(await loadConfig('/mnt/x', {}, EMPTY), {
+  const { node, ...config } = await loadConfig('/mnt/x', {}, EMPTY)
+  t.match(node, { peers: [], dht: 'client', mdns: true })
+  t.same(config, {
     mountpoint: '/mnt/x',
     stateDir: '/nonexistent/.local/share/cidfs/default',
     gateways: DEFAULT_GATEWAYS,
     kubo: undefined,
+    provide: 'roots',
     offline: false,
     isolated: false,
     transport: 'native',
@@ -103,8 +106,9 @@ t.test('isolated on the command line: the default file is not read, a named one 
 })
 
 t.test('offline: no source is left, whatever is named', async t => {
-  const options = { offline: true, gateway: ['http://127.0.0.1:1'], kubo: 'http://127.0.0.1:5001' }
-  t.match(await loadConfig('/mnt', options, EMPTY), { gateways: [], kubo: undefined, offline: true })
+  const named = { gateway: ['http://127.0.0.1:1'], kubo: 'http://127.0.0.1:5001', mdns: 'on' }
+  const config = await loadConfig('/mnt', { offline: true, ...named }, EMPTY)
+  t.match(config, { gateways: [], kubo: undefined, node: undefined, offline: true })
 })
 
 t.test('a relative state directory in a file is relative to that file', async t => {
@@ -151,11 +155,23 @@ const BAD_VALUES: [string, string][] = [
   ['settle = "-1s"', 'settle must be a duration'],
   ['offline = "yes"', 'offline must be true or false'],
   ['state = ""', 'state must be a string that is not empty'],
-  ['transport = "fuse-native"', 'transport cannot be "fuse-native" in this version'],
-  ['transport = "other"', 'transport must be "native"'],
+  ['transport = "other"', 'transport must be "native" or "fuse-native"'],
   ['passthrough = "on"', 'passthrough must be "auto" or "off"'],
-  ['peer = ["/ip4/127.0.0.1/tcp/4001"]', 'peer needs an embedded IPFS node'],
-  ['listen = ["/ip4/127.0.0.1/tcp/4001"]', 'listen needs an embedded IPFS node'],
+  ['peer = ["/ip4/127.0.0.1/tcp/4001"]', 'peer must end in /p2p/ and the id of the peer'],
+  ['peer = ["/ip4/127.0.0.1/tcp/4001/p2p/nobody"]', 'peer names no peer'],
+  [
+    'peer = ["/ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWRf4pNDSgHhYcrJbAShTYsjo5Uwo8oe4uYXXUMwa4VagH"]',
+    'TCP',
+  ],
+  ['listen = ["/dns4/localhost/tcp/4001"]', 'listen must be an address for TCP'],
+  ['listen = ["/ip4/127.0.0.1/tcp/70000"]', 'listen must be an address for TCP'],
+  ['bootstrap = "4001"', 'bootstrap must be an address for TCP'],
+  ['router = ["ftp://x"]', 'router must be an http:// or https:// URL'],
+  ['dht = "maybe"', 'dht must be "client" or "server" or "off"'],
+  ['mdns = true', 'mdns must be "on" or "off"'],
+  ['serve = "some"', 'serve must be "all" or "pinned" or "off"'],
+  ['provide = "pins"', 'provide must be "roots" or "all" or "off"'],
+  ['dial-private = "yes"', 'dial-private must be true or false'],
   ['config = "other.toml"', 'unknown key "config"'],
 ]
 
@@ -168,7 +184,7 @@ for (const [text, message] of BAD_VALUES) {
 
 t.test('a bad value of the command line is refused by its option', async t => {
   await refused(t, loadConfig('/mnt', { gateway: ['nonsense'] }, EMPTY), '--gateway must be an http://')
-  await refused(t, loadConfig('/mnt', { peer: ['/x'] }, EMPTY), '--peer needs an embedded IPFS node')
+  await refused(t, loadConfig('/mnt', { peer: ['/x'] }, EMPTY), '--peer must be an address for TCP')
   await refused(t, loadConfig('', {}, EMPTY), 'mountpoint')
 })
 

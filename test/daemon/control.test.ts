@@ -35,10 +35,13 @@ async function serve(t: Test, actions: Partial<DaemonActions> = {}) {
     pins: unexpected,
     addPin: unexpected,
     removePin: unexpected,
+    exists: unexpected,
+    names: {} as DaemonActions['names'],
     prefetch: unexpected,
     fsck: unexpected,
     gc: unexpected,
     unmount: unexpected,
+    upgrade: unexpected,
     ...actions,
   }
   const server = await startControlServer({ stateDir, mountpoint: join(dir, 'mnt') }, all)

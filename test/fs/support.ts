@@ -16,9 +16,14 @@ import {
   ROOT_INO,
 } from '../../src/fs/file-system.js'
 import { type BlockNetwork, BlockService } from '../../src/sources/block-service.js'
+import { NameResolver, type NameResolverOptions } from '../../src/sources/names.js'
 import type { FetchOptions } from '../../src/sources/worker-client.js'
 import type { Backend } from '../../src/staging/backend.js'
 import { contentCopier } from '../../src/staging/copy-content.js'
+import { DirectoryNames } from '../../src/staging/directory-names.js'
+import { NameKeys } from '../../src/staging/name-keys.js'
+import { NamePublisher } from '../../src/staging/name-publisher.js'
+import { NameRecords } from '../../src/staging/name-records.js'
 import { NamedPins } from '../../src/staging/named-pins.js'
 import { Staging } from '../../src/staging/staging.js'
 import { Store } from '../../src/store/store.js'
@@ -61,11 +66,24 @@ export class TestNetwork implements BlockNetwork {
   raise(): void {}
 }
 
+const NO_NAMES: NameResolverOptions = {
+  network: {
+    unavailable: 'no network in this test',
+    find: async () => ({ record: undefined, problems: [] }),
+    publish: async () => [],
+  },
+  dns: undefined,
+  offline: false,
+  deadlineMs: 1000,
+}
+
 export interface WorldOptions {
   dir?: string
   resume?: boolean
   backend?: Backend
   network?: TestNetwork
+  /** Nobody can be asked for a name when absent. */
+  names?: (store: Store) => NameResolver
   /** Publishes nothing until `staging.start()`. */
   idle?: boolean
 }
@@ -102,7 +120,13 @@ export class World {
     const staging = new Staging(store, { owner: OWNER, settleMs: 0, copyContent, backend, resume })
     const controlFiles = { status: () => '{}\n' }
     const pins = new NamedPins(store, blocks)
-    const fs = new CidFileSystem({ store, blocks, staging, pins, controlFiles, resume })
+    const names = options.names?.(store) ?? new NameResolver(store, NO_NAMES)
+    const whoHas = async (cid: CID) => `{"cid":"${cid}"}\n`
+    const publishing = { keys: new NameKeys(dir), records: new NameRecords(store), resolver: names }
+    const publisher = new NamePublisher({ ...publishing, network: NO_NAMES.network })
+    const directoryNames = new DirectoryNames({ staging, ...publishing, publisher })
+    const parts = { store, blocks, staging, pins, names, directoryNames, whoHas }
+    const fs = new CidFileSystem({ ...parts, controlFiles, resume })
     const world = new World(dir, store, network, blocks, staging, pins, fs)
     atEnd(t, () => world.close(true))
     fs.start(world.#notifier)

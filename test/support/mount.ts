@@ -24,6 +24,8 @@ const MAX_CONTAINERS = 256 + 16
 export interface MountOptions {
   gateways?: string[]
   kubo?: string
+  /** How the mount speaks FUSE; by default as CIDFS_TEST_TRANSPORT says, else native. */
+  transport?: 'native' | 'fuse-native'
   /** Further options of `cidfs mount`. */
   args?: string[]
   /** An existing directory to mount on; a new one when absent. */
@@ -33,9 +35,14 @@ export interface MountOptions {
   env?: NodeJS.ProcessEnv
   uid?: number
   gid?: number
+  /** A program that becomes the daemon, such as `nsenter …`; its pid must stay the same. */
+  wrapper?: string[]
   /** Called when the daemon has been spawned: it need not live to be ready. */
   onSpawn?: (daemon: ChildProcess) => void
 }
+
+/** The transport of mounts that name none: the same tests run with either. */
+export const testTransport = process.env.CIDFS_TEST_TRANSPORT === 'fuse-native' ? 'fuse-native' : 'native'
 
 export class Mount {
   private constructor(
@@ -223,10 +230,13 @@ function spawnDaemon(
   options: MountOptions,
   output: { text: string },
 ): ChildProcess {
-  const args = ['mount', '--foreground', '--isolated', '--state', stateDir]
+  const { transport = testTransport } = options
+  const args = ['mount', '--foreground', '--isolated', '--transport', transport, '--state', stateDir]
   for (const gateway of options.gateways ?? []) args.push('--gateway', gateway)
   if (options.kubo !== undefined) args.push('--kubo', options.kubo)
-  const daemon = spawn(process.execPath, [mainFile, ...args, ...(options.args ?? []), dir], {
+  const command = [process.execPath, mainFile, ...args, ...(options.args ?? []), dir]
+  const [program, ...rest] = [...(options.wrapper ?? []), ...command]
+  const daemon = spawn(program!, rest, {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     env: { ...process.env, ...options.env, XDG_RUNTIME_DIR: runtimeDir },
     ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.gid ?? options.uid }),

@@ -2,18 +2,23 @@
  * `cidfs mount <dir>`: in the foreground it is the daemon; otherwise it starts one and waits until it answers.
  *
  * Invariant: the command succeeds only when the mount answers, and a failed start is told by this process,
- * once. Parent and daemon share an IPC channel just for that; the daemon outlives it.
+ * once. It shares an IPC channel with the daemon just for that; the daemon outlives it.
+ * Between the two there is the keeper, which passes the channel on and starts other daemons after a crash: with a
+ * command line that says the same wherever and whenever it is run.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { mkdir, open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { Command, Option } from 'commander'
-import { CidfsError } from '../../core/errors.js'
-import { type Config, loadConfig, type RawOptions } from '../../daemon/config.js'
+import { CidfsError, codeOf, messageOf } from '../../core/errors.js'
+import { packageRoot } from '../../core/native.js'
+import { type Config, defaultStateDir, loadConfig, type RawOptions } from '../../daemon/config.js'
 import { OPTIONS } from '../../daemon/config-options.js'
+import type { Supervisor } from '../../daemon/sd-notify.js'
 import { VERSION } from '../../daemon/version.js'
 import type { StartMessage } from '../foreground.js'
-import { print, printJson } from '../output.js'
+import { note, print, printJson } from '../output.js'
 import { welcome } from '../welcome.js'
 
 /** Opening a large store after a crash takes a while; longer than this is a fault. */
@@ -21,6 +26,7 @@ const START_TIMEOUT_MS = 120_000
 
 interface MountFlags {
   foreground?: boolean
+  keeper: boolean
   json?: boolean
 }
 
@@ -28,14 +34,17 @@ export function mountCommand(): Command {
   const command = new Command('mount')
     .description('start the daemon, return once the mount answers')
     .argument('<dir>', 'an empty directory')
-    .option('--foreground', 'stay; Ctrl-C unmounts')
+    .option('--foreground', 'stay; Ctrl-C unmounts; without a keeper')
+    .option('--no-keeper', 'when the daemon crashes, the mount goes; else a keeper starts another daemon')
     .option('--json', 'print what is mounted as JSON')
   for (const option of OPTIONS) command.addOption(toCommanderOption(option))
   return command.action(async (dir: string) => {
     const flags = command.opts<MountFlags>()
-    const config = await loadConfig(dir, rawOptions(command))
-    if (flags.foreground === true) await stay(config, flags)
-    else report(config, await startInBackground(config), flags)
+    const options = rawOptions(command)
+    if (flags.foreground === true) return stay(dir, options, flags)
+    const config = await loadConfig(dir, options)
+    const daemon = [...process.execArgv, process.argv[1]!, ...daemonArguments(config, options)]
+    report(config, await startInBackground(config, daemon, flags), flags)
   })
 }
 
@@ -58,14 +67,31 @@ function rawOptions(command: Command): RawOptions {
 }
 
 /** Loaded only here: the other commands need nothing of the daemon. */
-async function stay(config: Config, flags: MountFlags): Promise<void> {
+async function stay(dir: string, options: RawOptions, flags: MountFlags): Promise<void> {
   const { runForeground } = await import('../foreground.js')
-  await runForeground(config, () => reportOwn(config, flags))
+  const { Supervisor } = await import('../../daemon/sd-notify.js')
+  const supervisor = Supervisor.find()
+  const config = await configOf(dir, options)
+  await runForeground(config, supervisor, () => reportOwn(config, supervisor, flags))
+}
+
+/** A daemon that goes on after a crash does so also when somebody has broken its configuration in the meantime. */
+async function configOf(dir: string, options: RawOptions): Promise<Config> {
+  try {
+    return await loadConfig(dir, options)
+  } catch (err) {
+    if (codeOf(err) !== 'BAD_CONFIG' || process.env.LISTEN_FDS === undefined) throw err
+    const { configOfMount } = await import('../../daemon/takeover.js')
+    const before = configOfMount(resolve(String(options.state ?? defaultStateDir())))
+    if (before === undefined) throw err
+    note(`${messageOf(err)}; going on as before`)
+    return before
+  }
 }
 
 /** What started us in the background tells the user; our output is the log. */
-function reportOwn(config: Config, flags: MountFlags): void {
-  if (process.send === undefined) report(config, { pid: process.pid }, flags)
+function reportOwn(config: Config, supervisor: Supervisor | undefined, flags: MountFlags): void {
+  if (process.send === undefined && supervisor === undefined) report(config, { pid: process.pid }, flags)
   else print(`${new Date().toISOString()} cidfs ${VERSION} (pid ${process.pid}) serves ${config.mountpoint}`)
 }
 
@@ -78,13 +104,38 @@ function report(config: Config, { pid }: { pid: number }, { json, foreground }: 
   }
 }
 
-/** The same command line again, with `--foreground`, in a session of its own. */
-async function startInBackground(config: Config): Promise<{ pid: number }> {
+/** The same command line again, for a process of any working directory and any time. */
+function daemonArguments(config: Config, options: RawOptions): string[] {
+  const { state: _, config: file, ...others } = options
+  const named = file === undefined ? {} : { config: resolve(String(file)) }
+  const words = Object.entries({ ...others, ...named, state: config.stateDir }).flatMap(([name, value]) =>
+    (Array.isArray(value) ? value : [value]).flatMap(one =>
+      one === true ? [`--${name}`] : [`--${name}`, String(one)],
+    ),
+  )
+  return ['mount', '--foreground', ...words, '--', config.mountpoint]
+}
+
+function keeperProgram(): string {
+  const program = join(packageRoot(), 'build', 'cidfs-keeper')
+  if (existsSync(program)) return program
+  throw new CidfsError('MISSING_TOOL', 'the keeper is not built: run `npm run build`', { path: program })
+}
+
+/** In a session of its own. `daemon`: the words behind `node`. */
+async function startInBackground(
+  config: Config,
+  daemon: string[],
+  flags: MountFlags,
+): Promise<{ pid: number }> {
+  const [program, ...words] = flags.keeper
+    ? [keeperProgram(), config.mountpoint, process.execPath, ...daemon]
+    : [process.execPath, ...daemon]
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 })
   const logFile = join(config.stateDir, 'daemon.log')
   const log = await open(logFile, 'a', 0o600)
   try {
-    const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1), '--foreground'], {
+    const child = spawn(program!, words, {
       detached: true,
       stdio: ['ignore', log.fd, log.fd, 'ipc'],
     })

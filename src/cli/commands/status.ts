@@ -4,6 +4,7 @@ import { CidfsError } from '../../core/errors.js'
 import type { SourceReport, StatusReport } from '../../daemon/control-protocol.js'
 import { type DaemonRecord, findAll, findByPath, findByState } from '../../daemon/registry.js'
 import { ControlClient } from '../control-client.js'
+import { describeNode } from '../describe-node.js'
 import { count, formatBytes, formatDuration, note, oneLine, print, printJson } from '../output.js'
 
 interface Flags {
@@ -63,12 +64,26 @@ function describe(report: StatusReport): string[] {
     `${report.mountpoint}  cidfs ${report.version}, pid ${report.pid}, up ${formatDuration(report.uptimeMs)}${mode && `, ${mode}`}`,
     `  state    ${report.stateDir}`,
     `  held     ${count(store.blocks, 'block')}, ${formatBytes(store.bytes)}, ${count(store.pins, 'pin')}; ${formatBytes(store.freeBytes)} free on disk`,
+    `  space    ${describeSpace(report.space)}`,
     `  staging  ${describeStaging(staging)}`,
     ...describePins(report.pins),
     ...(report.sources.length === 0 ? ['  sources  none'] : report.sources.map(describeSource)),
+    ...describeNode(report.node),
     `  kernel   ${count(fuse.requests, 'request')}, ${fuse.inFlight} in flight, ${count(fuse.errors, 'error')}; passthrough ${fuse.passthrough}`,
     `  memory   ${formatBytes(memory.rssBytes)}`,
   ]
+}
+
+function describeSpace({
+  maxBytes,
+  minFreeBytes,
+  usedBytes,
+  availableBytes,
+  full,
+}: StatusReport['space']): string {
+  const limit = maxBytes === null ? '' : ` of ${formatBytes(maxBytes)}`
+  const room = full ? 'full: writes are refused' : `room for ${formatBytes(availableBytes)}`
+  return `${formatBytes(usedBytes)}${limit} used, ${room}; ${formatBytes(minFreeBytes)} stay free on the disk`
 }
 
 function describeStaging({

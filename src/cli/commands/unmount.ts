@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command } from 'commander'
 import { CidfsError, codeOf } from '../../core/errors.js'
 import type { UnmountResult } from '../../daemon/control-protocol.js'
-import { type DaemonRecord, isRunning } from '../../daemon/registry.js'
+import { type DaemonRecord, findByState, isRunning } from '../../daemon/registry.js'
 import { clearStaleMount } from '../../fuse/mount.js'
 import { FS_TYPE, mountAt, resolveMountpoint } from '../../fuse/mount-table.js'
 import { ControlClient } from '../control-client.js'
@@ -68,7 +68,8 @@ async function stop(daemon: DaemonRecord, lazy: boolean): Promise<Report> {
     return { mountpoint: daemon.mountpoint, stale: false, ...result }
   } catch (err) {
     if (codeOf(err) !== 'NOT_RUNNING') throw err
-    return await died(daemon)
+    const next = daemon.keeper && (await findByState(daemon.stateDir))
+    return next === undefined || next.pid === daemon.pid ? await died(daemon) : await stop(next, lazy)
   } finally {
     clearTimeout(timer)
   }
@@ -82,12 +83,11 @@ async function died(daemon: DaemonRecord): Promise<Report> {
 }
 
 async function waitForEnd(daemon: DaemonRecord): Promise<void> {
-  for (const end = performance.now() + END_TIMEOUT_MS; await isRunning(daemon); await sleep(10)) {
+  const last = daemon.keeper ?? daemon // it ends after the daemon
+  for (const end = performance.now() + END_TIMEOUT_MS; await isRunning(last); await sleep(10)) {
     if (performance.now() > end) {
-      throw new CidfsError(
-        'TIMEOUT',
-        `the daemon (pid ${daemon.pid}) does not end; end it with: kill ${daemon.pid}`,
-      )
+      const { pid } = daemon
+      throw new CidfsError('TIMEOUT', `the daemon (pid ${pid}) does not end; end it with: kill ${pid}`)
     }
   }
 }

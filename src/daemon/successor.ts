@@ -1,0 +1,113 @@
+/**
+ * A daemon of another version that takes over from this one, and this one's side of it.
+ *
+ * Invariant: until the successor has said that it could start, nothing here has changed; from `go` on the mount is
+ * its own, and this process only waits for its word to end. Whichever of the two fails, the kernel's requests wait.
+ * They talk over the channel that Node makes between a process and its child.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { CidfsError } from '../core/errors.js'
+
+const PREPARE_TIMEOUT_MS = 60_000
+const READY_TIMEOUT_MS = 120_000
+/** The descriptor of the connection in the successor, behind the standard streams and the channel. */
+const CONNECTION_FD = 4
+const VARIABLE = 'CIDFS_SUCCESSOR_FD'
+
+/** What a successor says. `prepared`: it could start. */
+type Message = { prepared: true } | { ready: { pid: number } } | { failed: { message: string } }
+
+export class Successor {
+  readonly #child: ChildProcess
+  readonly #said: Message[] = []
+  #wake: () => void = () => {}
+
+  /** `program`: node and its options, then the main file. It gets the command line of this process. */
+  constructor(program: string[], connection: number, environment: Record<string, string>) {
+    const [command = '', ...words] = program
+    this.#child = spawn(command, [...words, ...process.argv.slice(2)], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', connection],
+      env: { ...process.env, ...environment, [VARIABLE]: String(CONNECTION_FD) },
+    })
+    this.#child.on('message', message => this.#hear(message as Message))
+    this.#child.once('error', err => this.#hear({ failed: { message: err.message } }))
+    this.#child.once('exit', (status, signal) =>
+      this.#hear({ failed: { message: `it ended with ${signal ?? `exit code ${status}`}` } }),
+    )
+  }
+
+  #hear(message: Message): void {
+    this.#said.push(message)
+    this.#wake()
+  }
+
+  /** @throws CidfsError `NOT_SUPPORTED`: it cannot start. It has ended then. */
+  async prepared(): Promise<void> {
+    await this.#until('prepared', PREPARE_TIMEOUT_MS)
+  }
+
+  /** Nothing of the mount is used here any more. @returns its pid, when the mount answers again. */
+  async takesOver(): Promise<number> {
+    this.#child.send({ go: true })
+    return (await this.#until('ready', READY_TIMEOUT_MS)).ready.pid
+  }
+
+  async #until<K extends 'prepared' | 'ready'>(
+    kind: K,
+    timeoutMs: number,
+  ): Promise<Extract<Message, Record<K, unknown>>> {
+    const timer = setTimeout(() => this.#hear({ failed: { message: 'it takes too long' } }), timeoutMs)
+    try {
+      for (;;) {
+        for (const message of this.#said.splice(0)) {
+          if ('failed' in message) throw await this.#failed(message.failed.message)
+          if (kind in message) return message as Extract<Message, Record<K, unknown>>
+        }
+        await new Promise<void>(resolve => (this.#wake = resolve))
+      }
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  async #failed(why: string): Promise<CidfsError> {
+    await this.end()
+    return new CidfsError('NOT_SUPPORTED', `the new version does not start: ${why}`)
+  }
+
+  /** Ends a successor that is not wanted. */
+  async end(): Promise<void> {
+    const { exitCode, signalCode, pid } = this.#child
+    if (exitCode !== null || signalCode !== null || pid === undefined) return
+    this.#child.kill('SIGKILL')
+    await once(this.#child, 'exit')
+  }
+
+  /** It lives on without us. */
+  release(): void {
+    this.#child.disconnect()
+    this.#child.unref()
+  }
+}
+
+/** In a successor: the descriptor of the connection that it was started for. */
+export function successorDescriptor(): number | undefined {
+  const fd = process.env[VARIABLE]
+  delete process.env[VARIABLE]
+  return fd === undefined ? undefined : Number(fd)
+}
+
+/** In a successor: tells that it can start, and waits until the one before has let go of everything. */
+export async function waitForGo(): Promise<void> {
+  const go = once(process, 'message')
+  process.once('disconnect', abandon)
+  process.send?.({ prepared: true } satisfies Message)
+  await go
+  process.off('disconnect', abandon)
+}
+
+/** The one before has ended in between: whoever supervises it starts another. */
+function abandon(): never {
+  process.exit(1)
+}

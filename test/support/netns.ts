@@ -1,0 +1,33 @@
+/**
+ * Network namespaces that are joined by a cable, as two machines on one local network.
+ *
+ * Invariant: nothing in them reaches anything outside; they end with the test. Needs root and iproute2.
+ */
+import { runOk } from './run.js'
+import { atEnd, type Owner } from './temp.js'
+
+/** `count` (two at most) machines, 10.77.0.1 and 10.77.0.2; returns the commands to run a program on each. */
+export async function localNetwork(t: Owner): Promise<[string[], string[]]> {
+  const tag = `cidfs-${process.pid}`
+  const names = [`${tag}-a`, `${tag}-b`] as const
+  for (const name of names) {
+    await runOk('ip', ['netns', 'add', name])
+    atEnd(t, async () => void (await runOk('ip', ['netns', 'del', name])))
+  }
+  const cable = ['veth', 'peer', 'name', 'lan0', 'netns', names[1]]
+  await runOk('ip', ['link', 'add', 'lan0', 'netns', names[0], 'type', ...cable])
+  for (const [i, name] of names.entries()) {
+    const ip = (...args: string[]) => runOk('ip', ['-n', name, ...args])
+    await ip('link', 'set', 'lo', 'up')
+    await ip('addr', 'add', `10.77.0.${i + 1}/24`, 'dev', 'lan0')
+    await ip('link', 'set', 'lan0', 'up')
+    // as every machine with a router has
+    await ip('route', 'add', 'default', 'dev', 'lan0')
+  }
+  // not `ip netns exec`: it would hide the mount in a mount namespace of its own
+  return [enter(names[0]), enter(names[1])]
+}
+
+function enter(name: string): string[] {
+  return ['nsenter', `--net=/run/netns/${name}`]
+}
