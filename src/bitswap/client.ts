@@ -6,15 +6,16 @@
  * sends what nobody asked for, or breaks the protocol, is dropped and not asked again for a while.
  * Why no trust in the order of answers: peers answer in any order, and a hostile one as it likes.
  */
-import { LRUCache } from 'lru-cache'
 import { type CID, keyOf } from '../core/cid.js'
 import { logger } from '../core/log.js'
+import { Bans } from './bans.js'
 import { keyOfBlock, keyOfCidBytes } from './block-key.js'
 import { type BlockSizes, ClientPeer } from './client-peer.js'
 import type { Discovery } from './discovery.js'
 import { Dispatcher } from './dispatcher.js'
 import type { PeerLink } from './link.js'
 import { ProviderSearch } from './provider-search.js'
+import { type Has, Questions } from './questions.js'
 import type { SendQueue } from './send-queue.js'
 import { Sessions } from './session.js'
 import { type Urgency, Want } from './want.js'
@@ -33,10 +34,6 @@ const SEARCH_AFTER_MS = 1_000
 const MAX_SILENCE_MS = 15_000
 /** Bytes that came twice and are forgiven; beyond, so many times those that were useful. */
 const FORGIVEN_DUPLICATES = 64 * 1024 * 1024
-const FIRST_BAN_MS = 30_000
-const MAX_BAN_MS = 60 * 60_000
-const MAX_BANS = 1_024
-
 /** Why a block is not to be had: `absent`: everybody asked says no; `alone`: nobody is connected; `closed`. */
 export class WantError extends Error {
   override readonly name = 'WantError'
@@ -69,26 +66,13 @@ export interface PeerReport {
   latencyMs: number
 }
 
-interface Ban {
-  untilMs: number
-  lengthMs: number
-  reason: string
-}
-
-export type Has = 'yes' | 'no' | 'unknown'
-
-/** A question whether a block is there, see `whoHas`. */
-interface Question {
-  answered(peer: ClientPeer, has: Has): void
-}
-
 export class BitswapClient {
   readonly #wants = new Map<string, Want>()
   readonly #dispatcher = new Dispatcher(this.#wants, want => this.#stranded(want))
   readonly #sessions = new Sessions()
   readonly #links = new Map<string, ClientPeer>()
-  readonly #bans = new LRUCache<string, Ban>({ max: MAX_BANS })
-  readonly #questions = new Map<string, Set<Question>>()
+  readonly #bans = new Bans()
+  readonly #questions = new Questions()
   readonly #search: ProviderSearch | undefined
   readonly #patienceMs: number
   readonly #maxSilenceMs: number
@@ -132,43 +116,10 @@ export class BitswapClient {
 
   /** What each connected peer says of having the block, once all have answered or `signal` aborts. */
   async whoHas(cid: CID, signal: AbortSignal): Promise<{ peer: string; has: Has }[]> {
-    const peers = [...this.#dispatcher.peers.values()]
-    const answers = new Map<string, Has>(peers.map(peer => [peer.id, 'unknown']))
-    const asked = peers.filter(peer => peer.speaksPresence)
-    if (asked.length > 0 && !signal.aborted) await this.#ask(cid, asked, answers, signal)
-    return [...answers].map(([peer, has]) => ({ peer, has }))
-  }
-
-  async #ask(cid: CID, peers: ClientPeer[], answers: Map<string, Has>, signal: AbortSignal): Promise<void> {
-    const key = keyOf(cid)
-    const silent = new Set(peers)
-    const questions = this.#questions.get(key) ?? new Set()
     this.#sessions.of(cid) // what comes late is known for what it is
-    await new Promise<void>(resolve => {
-      const end = (): void => {
-        signal.removeEventListener('abort', end)
-        questions.delete(question)
-        resolve()
-      }
-      const question: Question = {
-        answered: (peer, has) => {
-          if (silent.delete(peer)) answers.set(peer.id, has)
-          if (silent.size === 0) end()
-        },
-      }
-      this.#questions.set(key, questions.add(question))
-      signal.addEventListener('abort', end)
-      for (const peer of peers) {
-        peer.questions++
-        peer.question(key, cid)
-      }
-    })
-    if (questions.size === 0) this.#questions.delete(key)
-    const unwanted = questions.size === 0 && !this.#wants.has(key)
-    for (const peer of peers) {
-      peer.questions--
-      if (unwanted) peer.cancel(key, cid)
-    }
+    const wanted = () => this.#wants.has(keyOf(cid))
+    const answers = await this.#questions.ask(cid, [...this.#dispatcher.peers.values()], signal, wanted)
+    return [...answers].map(([peer, has]) => ({ peer, has }))
   }
 
   /** Peers that can be asked. */
@@ -189,21 +140,14 @@ export class BitswapClient {
 
   /** Peers that are left alone, and why. */
   get banned(): { peerId: string; reason: string }[] {
-    const now = Date.now()
-    return [...this.#bans.entries()]
-      .filter(([, ban]) => ban.untilMs > now)
-      .map(([peerId, { reason }]) => ({ peerId, reason }))
+    return this.#bans.list()
   }
 
   connected(link: PeerLink, sender: SendQueue): void {
     this.disconnected(link.peerId)
     const peer = new ClientPeer(link, sender, this.#sizes)
     this.#links.set(peer.id, peer)
-    if (!this.#isBanned(peer.id)) this.#dispatcher.join(peer)
-  }
-
-  #isBanned(peerId: string): boolean {
-    return (this.#bans.peek(peerId)?.untilMs ?? 0) > Date.now()
+    if (this.#bans.reason(peer.id) === undefined) this.#dispatcher.join(peer)
   }
 
   disconnected(peerId: string): void {
@@ -211,9 +155,7 @@ export class BitswapClient {
     if (peer === undefined) return
     this.#links.delete(peerId)
     this.#dispatcher.leave(peer)
-    for (const questions of this.#questions.values()) {
-      for (const question of questions) question.answered(peer, 'unknown')
-    }
+    this.#questions.left(peer)
   }
 
   /** Whether bytes of a block from this peer are of any use; if not they are not even kept. */
@@ -238,7 +180,7 @@ export class BitswapClient {
     }
     peer.sent(key, bytes.length)
     this.#sessions.known(key)?.yes(peerId)
-    for (const question of this.#questions.get(key) ?? []) question.answered(peer, 'yes')
+    this.#questions.answered(key, peer, 'yes')
     if (want !== undefined) this.#arrived(want, bytes)
     else this.#duplicate(peer, bytes.length)
   }
@@ -247,7 +189,7 @@ export class BitswapClient {
     const peer = this.#links.get(peerId)
     const key = keyOfCidBytes(cid)
     if (peer === undefined || key === undefined) return
-    for (const question of this.#questions.get(key) ?? []) question.answered(peer, has ? 'yes' : 'no')
+    this.#questions.answered(key, peer, has ? 'yes' : 'no')
     const want = this.#wants.get(key)
     const session = this.#sessions.known(key)
     if (want === undefined && has) session?.yes(peerId)
@@ -260,8 +202,7 @@ export class BitswapClient {
   offended(peerId: string, reason: string): void {
     const peer = this.#links.get(peerId)
     if (peer === undefined) return
-    const lengthMs = Math.min(MAX_BAN_MS, (this.#bans.get(peerId)?.lengthMs ?? FIRST_BAN_MS / 2) * 2)
-    this.#bans.set(peerId, { untilMs: Date.now() + lengthMs, lengthMs, reason })
+    const lengthMs = this.#bans.add(peerId, reason)
     log('%s: %s; left alone for %d ms', peerId, reason, lengthMs)
     this.disconnected(peerId)
     peer.link.drop(reason)
@@ -318,8 +259,10 @@ export class BitswapClient {
   async #searchFor(want: Want): Promise<void> {
     want.searched = true
     const { signal } = want.abort
-    const root = want.session.root
-    const cids = keyOf(root) === want.key ? [want.cid] : [want.cid, root]
+    const { root } = want.session
+    // Guesses are not worth a search each: who has the root has most of it.
+    const own = want.urgency === 'demand' && keyOf(root) !== want.key ? [want.cid] : []
+    const cids = [...own, root]
     await (this.#search?.run(cids, signal) ?? Promise.resolve())
     want.searchedAt = performance.now()
     if (!want.over) this.#dispatcher.reconsider(want) // stranded again, if nobody was found
@@ -334,7 +277,7 @@ export class BitswapClient {
   #waitForPeers(want: Want, now: number): void {
     if (now > Math.max(want.startedAt + this.#patienceMs, this.#startUntil)) {
       const [peer] = this.#links.values()
-      const reason = peer && this.#bans.peek(peer.id)?.reason
+      const reason = peer && this.#bans.reason(peer.id)
       this.#fail(want, 'alone', reason === undefined ? 'no peer is connected' : `no peer is left: ${reason}`)
     } else if (this.#search !== undefined && now - (want.searchedAt ?? now) > SEARCH_AGAIN_MS) {
       want.searchedAt = undefined
@@ -362,7 +305,9 @@ export class BitswapClient {
       }
     }
     for (const peer of this.#links.values()) {
-      if (!this.#dispatcher.peers.has(peer.id) && !this.#isBanned(peer.id)) this.#dispatcher.join(peer)
+      if (!this.#dispatcher.peers.has(peer.id) && this.#bans.reason(peer.id) === undefined) {
+        this.#dispatcher.join(peer)
+      }
     }
     for (const want of [...this.#wants.values()]) this.#look(want, now)
     this.#rest()

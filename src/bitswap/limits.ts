@@ -11,7 +11,7 @@ export const MAX_CID_BYTES = 40 + MAX_DIGEST_BYTES
 export const MAX_PREFIX_BYTES = 40
 /** A message may take this long from its first byte to its last: 4 MiB at 64 KiB/s, and some. */
 export const MESSAGE_TIMEOUT_MS = 90_000
-/** Streams of one peer that we listen to at a time. */
-export const MAX_STREAMS_PER_PEER = 8
+/** Streams of one peer that we listen to at a time. Kubo answers on eight, each for one message, and asks on one. */
+export const MAX_STREAMS_PER_PEER = 32
 /** Blocks that have come in part, of all peers together. */
 export const MAX_PARTIAL_BYTES = 64 * 1024 * 1024

@@ -9,6 +9,7 @@
  *
  * Specification: https://specs.ipfs.tech/bitswap-protocol/ (the messages of 1.0.0, 1.1.0 and 1.2.0 are one)
  */
+import { blockMemory } from '../core/block-memory.js'
 import { MAX_BLOCK_BYTES } from '../core/limits.js'
 import { MAX_CID_BYTES, MAX_ITEMS_PER_MESSAGE, MAX_MESSAGE_BYTES, MAX_PREFIX_BYTES } from './limits.js'
 
@@ -266,7 +267,7 @@ export class MessageParser {
     if (length > MAX_BLOCK_BYTES) throw new ProtocolError(`block of ${length} bytes`)
     if (!this.#sink.acceptBlock(length)) this.#skip(length)
     // Not cleared: memory that nothing was written to is not resident yet, and every byte of it will be written.
-    else this.#begin(Step.Block, length, new Uint8Array(Buffer.allocUnsafeSlow(length).buffer))
+    else this.#begin(Step.Block, length, blockMemory(length))
   }
 
   #beginBytes(length: number, limit: number): void {

@@ -6,6 +6,7 @@
  */
 import { messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
+import type { MaybePromise } from '../core/maybe-promise.js'
 import type { PeerLink } from './link.js'
 
 const log = logger('bitswap:send')
@@ -23,8 +24,8 @@ export class SendQueue {
   }
 
   /** Sends what `compose` returns when it is its turn; false when nothing was sent or the peer is gone. */
-  send(compose: () => Uint8Array[]): Promise<boolean> {
-    const sent = this.#turn.then(() => this.#send(compose()))
+  send(compose: () => MaybePromise<Uint8Array[]>): Promise<boolean> {
+    const sent = this.#turn.then(async () => this.#send(await compose()))
     this.#turn = sent.then(() => undefined)
     return sent
   }

@@ -78,11 +78,10 @@ export class ServerPeer {
 
   /**
    * Where the block of a want lies is known. `fresh`: the peer has just asked, and may want to be told no.
-   * Returns whether there is something to send.
    */
-  located(key: string, held: HeldBlock | undefined, fresh: boolean): boolean {
+  located(key: string, held: HeldBlock | undefined, fresh: boolean): void {
     const want = this.#wants.get(key)
-    if (want === undefined) return false
+    if (want === undefined) return
     this.#unqueue(key)
     if (held === undefined) {
       if (fresh && want.sendDontHave) this.#answers.set(key, { want, kind: 'absent' })
@@ -92,7 +91,11 @@ export class ServerPeer {
       this.#answers.set(key, { want, kind: 'block', held })
       this.pendingBytes += held.length
     }
-    return this.#answers.has(key)
+  }
+
+  /** The want is not kept for later; an answer that is queued for it is sent. */
+  forget(key: string): void {
+    this.#wants.delete(key)
   }
 
   #unqueue(key: string): void {

@@ -1,7 +1,7 @@
 /**
  * The bitswap server: gives peers what they want and we hold.
  *
- * Invariant: a peer costs a bounded number of wants, and one message at a time of bytes; of all peers together at
+ * Invariant: a peer costs a bounded number of wants, and two messages at a time of bytes; of all peers together at
  * most `MAX_BYTES_IN_FLIGHT` are in memory. Peers take turns, one message each. What is served comes from the store's
  * own files, by location, and only what the supply shows.
  * Why wants that cannot be served are asked for again now and then: the store is on another thread, and telling this
@@ -23,20 +23,24 @@ const log = logger('bitswap:server')
 
 /** Bytes of blocks in one message, unless a single one is larger. */
 const MESSAGE_BYTES = 256 * 1024
+/** Of one peer: the next one is read while one is sent. */
+const MAX_MESSAGES = 2
 const MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
 /** CIDs that the store is asked for at a time. */
 const BATCH = 128
 /** Pause between looks for what we had not got when it was asked for. */
 const RECHECK_MS = 1_000
-/** Wants looked for again each time, of all peers. */
+/** Wants of all peers that are kept although we cannot serve them. */
+const MAX_OPEN_WANTS = 16_384
+/** Those looked for again each time. */
 const MAX_RECHECKS = 256
 
 interface Connection {
   link: PeerLink
   sender: SendQueue
   peer: ServerPeer
-  /** Answers are being composed or sent. */
-  sending: boolean
+  /** Messages that are being composed or sent. */
+  sending: number
   queued: boolean
   gone: boolean
 }
@@ -74,7 +78,7 @@ export class BitswapServer {
 
   connected(link: PeerLink, sender: SendQueue): void {
     this.disconnected(link.peerId)
-    const state = { sending: false, queued: false, gone: false }
+    const state = { sending: 0, queued: false, gone: false }
     this.#connections.set(link.peerId, { link, sender, peer: new ServerPeer(), ...state })
   }
 
@@ -116,11 +120,13 @@ export class BitswapServer {
     for (let i = 0; i < wants.length && !connection.gone; i += BATCH) {
       const batch = wants.slice(i, i + BATCH)
       const held = await this.#held(batch.map(([, { cid }]) => cid))
-      let found = false
+      const forgetful = this.report.wants > MAX_OPEN_WANTS
       batch.forEach(([key], j) => {
-        found = connection.peer.located(key, held[j], fresh) || found
+        connection.peer.located(key, held[j], fresh)
+        if (held[j] === undefined && forgetful) connection.peer.forget(key)
       })
-      if (found) this.#queue(connection)
+      this.#queue(connection)
+      this.#serve()
     }
     this.#recheckLater()
   }
@@ -134,11 +140,12 @@ export class BitswapServer {
     }
   }
 
+  /** Puts a peer last in the queue, if there is something to be sent to it. */
   #queue(connection: Connection): void {
-    if (connection.queued || connection.sending || connection.gone) return
+    const { peer, queued, sending, gone } = connection
+    if (queued || gone || sending >= MAX_MESSAGES || !peer.hasAnswers) return
     connection.queued = true
     this.#turns.push(connection)
-    this.#serve()
   }
 
   #serve(): void {
@@ -147,38 +154,35 @@ export class BitswapServer {
       if (connection === undefined) return
       connection.queued = false
       void this.#sendOne(connection)
+      this.#queue(connection)
     }
   }
 
-  /** One message; afterwards the peer stands last in the queue. */
   async #sendOne(connection: Connection): Promise<void> {
     const answers = connection.peer.take(MESSAGE_BYTES)
     const size = answers.reduce((sum, answer) => sum + (answer.kind === 'block' ? answer.held.length : 0), 0)
-    connection.sending = true
+    connection.sending++
     this.#bytesInFlight += size
     try {
       await this.#send(connection, answers)
     } finally {
       this.#bytesInFlight -= size
-      connection.sending = false
+      connection.sending--
     }
-    if (connection.peer.hasAnswers) this.#queue(connection)
+    this.#queue(connection)
     this.#serve()
   }
 
+  /** Takes its turn first and reads meanwhile, so that messages go out in the order in which they were begun. */
   async #send({ link, sender, peer }: Connection, answers: Answer[]): Promise<void> {
-    const blocks = await Promise.all(answers.map(answer => this.#read(answer)))
-    const message: Message = { presences: [], blocks: [], pendingBytes: peer.pendingBytes }
-    answers.forEach(({ want, kind }, i) => {
-      const bytes = blocks[i]
-      if (bytes !== undefined) message.blocks.push({ prefix: prefixOf(want.cid), bytes })
-      else if (kind !== 'block' || want.sendDontHave) {
-        message.presences.push({ cid: want.cid.bytes, has: kind === 'has' })
-      }
+    const reading = Promise.all(answers.map(answer => this.#read(answer)))
+    let blocks: OutgoingBlock[] = []
+    const sent = await sender.send(async () => {
+      const message = messageFor(answers, await reading, peer.pendingBytes)
+      blocks = message.blocks
+      return compose(link, message)
     })
-    const sent = await sender.send(() => compose(link, message))
-    if (!sent) return
-    for (const { bytes } of message.blocks) this.#count(peer, bytes.length)
+    if (sent) for (const { bytes } of blocks) this.#count(peer, bytes.length)
   }
 
   #count(peer: ServerPeer, sizeBytes: number): void {
@@ -188,8 +192,13 @@ export class BitswapServer {
     this.#bytes += sizeBytes
   }
 
+  /** The store may have moved the block since it was located. */
   async #read(answer: Answer): Promise<Uint8Array | undefined> {
-    return answer.kind === 'block' ? await this.#files.read(answer.held) : undefined
+    if (answer.kind !== 'block') return undefined
+    const bytes = await this.#files.read(answer.held)
+    if (bytes !== undefined) return bytes
+    const [moved] = await this.#held([answer.want.cid])
+    return moved && (await this.#files.read(moved))
   }
 
   #recheckLater(): void {
@@ -233,6 +242,19 @@ interface Message {
   presences: Presence[]
   blocks: OutgoingBlock[]
   pendingBytes: number
+}
+
+/** `blocks`: the bytes for each answer that is a block, undefined when they have gone. */
+function messageFor(answers: Answer[], blocks: (Uint8Array | undefined)[], pendingBytes: number): Message {
+  const message: Message = { presences: [], blocks: [], pendingBytes }
+  answers.forEach(({ want, kind }, i) => {
+    const bytes = blocks[i]
+    if (bytes !== undefined) message.blocks.push({ prefix: prefixOf(want.cid), bytes })
+    else if (kind !== 'block' || want.sendDontHave) {
+      message.presences.push({ cid: want.cid.bytes, has: kind === 'has' })
+    }
+  })
+  return message
 }
 
 /** In the manner of the version that was negotiated; nothing when it has no way to say it. */

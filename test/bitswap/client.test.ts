@@ -102,7 +102,7 @@ t.test(
       kind: 'absent',
       message: 'none of 4 connected peers has it',
     })
-    t.ok(performance.now() - before < 900)
+    t.ok(performance.now() - before < 5000)
   },
 )
 

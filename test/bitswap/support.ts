@@ -2,8 +2,10 @@
  * Peers without a network: frames handed over in memory, cut as a test likes.
  */
 import { createHash } from 'node:crypto'
+import { appendFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Bitswap } from '../../src/bitswap/bitswap.js'
-import { keyOfCidBytes, prefixOf } from '../../src/bitswap/block-key.js'
+import { keyOfBlock, keyOfCidBytes, prefixOf } from '../../src/bitswap/block-key.js'
 import type { BitswapVersion, InboundStream, PeerLink } from '../../src/bitswap/link.js'
 import { MessageParser, type MessageSink, type WantEntry } from '../../src/bitswap/message-parser.js'
 import {
@@ -12,6 +14,7 @@ import {
   encodeVarint,
   type OutgoingMessage,
 } from '../../src/bitswap/message-writer.js'
+import type { BlockSupply, HeldBlock } from '../../src/bitswap/supply.js'
 import { type CID, CODEC_RAW, cidFromSha256, keyOf } from '../../src/core/cid.js'
 import { pattern } from '../support/dag.js'
 
@@ -188,7 +191,7 @@ export class FakePeer implements PeerLink {
 }
 
 /** Joins two nodes; returns what takes them apart. */
-export function join(a: Bitswap, b: Bitswap, version: BitswapVersion = '1.2.0'): () => void {
+export function neighbours(a: Bitswap, b: Bitswap, version: BitswapVersion = '1.2.0'): () => void {
   const ends = [pipe(a, 'b', b, 'a', version), pipe(b, 'a', a, 'b', version)] as const
   a.connected(ends[0])
   b.connected(ends[1])
@@ -218,5 +221,85 @@ export function random(seed: number): (limit: number) => number {
   return limit => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0
     return Math.floor((state / 2 ** 32) * limit)
+  }
+}
+
+/** A peer that only asks, and records what it is given. */
+export class Asker implements PeerLink {
+  readonly got = new Recorder()
+  /** Sizes of the messages it was sent. */
+  readonly messages: number[] = []
+  dropped: string | undefined
+  /** Holds what is sent to it back until it resolves. */
+  gate: Promise<void> = Promise.resolve()
+  readonly #stream: InboundStream
+
+  constructor(
+    bitswap: Bitswap,
+    readonly peerId: string,
+    readonly version: BitswapVersion = '1.2.0',
+  ) {
+    bitswap.connected(this)
+    this.#stream = bitswap.inbound(peerId, version)
+  }
+
+  async send(pieces: readonly Uint8Array[]): Promise<void> {
+    const bytes = frame(pieces)
+    await this.gate
+    this.messages.push(bytes.length)
+    new MessageParser(this.got).push(bytes)
+  }
+
+  drop(reason: string): void {
+    this.dropped = reason
+  }
+
+  /** Resolves when the next message may be sent. */
+  async want(...entries: ({ cid: CID } & Partial<Omit<WantEntry, 'cid'>>)[]): Promise<void> {
+    const wants = entries.map(({ cid, ...more }) => {
+      const entry = { priority: 1, cancel: false, have: false, sendDontHave: true, ...more }
+      return { ...entry, cid: this.version === '1.0.0' ? cid.multihash.bytes : cid.bytes }
+    })
+    await this.write(frame(encodeMessage({ wants })))
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    await this.#stream.data(bytes)
+  }
+
+  /** Keys of the blocks it was sent, in order. */
+  get keys(): (string | undefined)[] {
+    return this.got.blocks.map(({ prefix, bytes }) => keyOfBlock(prefix, bytes))
+  }
+}
+
+/** Blocks in a file, as a store has them. */
+export class FileSupply implements BlockSupply {
+  readonly #held = new Map<string, HeldBlock>()
+  /** CIDs in each question. */
+  readonly asked: number[] = []
+  readonly path: string
+  #end = 0
+
+  private constructor(dir: string) {
+    this.path = join(dir, 'container')
+  }
+
+  static async create(dir: string, blocks: readonly TestBlock[] = []): Promise<FileSupply> {
+    const supply = new FileSupply(dir)
+    await writeFile(supply.path, '')
+    for (const block of blocks) await supply.add(block)
+    return supply
+  }
+
+  async add({ cid, bytes }: TestBlock): Promise<void> {
+    await appendFile(this.path, bytes)
+    this.#held.set(keyOf(cid), { path: this.path, offset: this.#end, length: bytes.length })
+    this.#end += bytes.length
+  }
+
+  async locate(cids: readonly CID[]): Promise<(HeldBlock | undefined)[]> {
+    this.asked.push(cids.length)
+    return cids.map(cid => this.#held.get(keyOf(cid)))
   }
 }

@@ -2,17 +2,22 @@
  * Neighbours that misbehave, on real connections, beside a Kubo that does not: they are dropped, and what they were
  * asked for comes from it.
  */
+import '../../src/core/with-resolvers.js'
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { noise } from '@chainsafe/libp2p-noise'
+import { yamux } from '@chainsafe/libp2p-yamux'
+import { identify } from '@libp2p/identify'
+import type { Connection, Stream } from '@libp2p/interface'
+import { tcp } from '@libp2p/tcp'
+import { createLibp2p } from 'libp2p'
 import t, { type Test } from 'tap'
-import type { BitswapHandler, BitswapVersion, InboundStream, PeerLink } from '../../src/bitswap/link.js'
 import { MessageParser, type WantEntry } from '../../src/bitswap/message-parser.js'
-import { encodeMessage, type OutgoingMessage } from '../../src/bitswap/message-writer.js'
+import { encodeMessage } from '../../src/bitswap/message-writer.js'
 import type { StatusReport } from '../../src/daemon/control-protocol.js'
-import { Host } from '../../src/p2p/host.js'
-import { Recorder } from '../bitswap/support.js'
+import { frame, Recorder } from '../bitswap/support.js'
 import { pattern, sha256 } from '../support/dag.js'
 import { KuboNode, missingKubo } from '../support/kubo.js'
 import { Mount } from '../support/mount.js'
@@ -21,83 +26,69 @@ import { until } from '../support/until.js'
 
 t.setTimeout(110_000)
 const skip = await missingKubo()
+const PROTOCOL = '/ipfs/bitswap/1.2.0'
 const MIB = 1024 * 1024
 const RAW_SHA256 = Uint8Array.of(1, 0x55, 0x12, 32)
 
-/** What a neighbour sends for a block that it was asked for; undefined: nothing. */
-type Misdeed = (link: PeerLink) => Promise<void> | undefined
+/** What a neighbour sends for a block that it was asked for. */
+type Misdeed = (send: (bytes: Uint8Array) => void) => void
 
 /** A node that says it has everything, and does something else than to send it. */
-class BadNeighbour implements BitswapHandler {
+class BadNeighbour {
   asked = 0
-  connections = 0
   ends = 0
   readonly #misdeed: Misdeed
-  #link: PeerLink | undefined
+  #out: Promise<Stream> | undefined
 
-  constructor(misdeed: Misdeed) {
+  private constructor(misdeed: Misdeed) {
     this.#misdeed = misdeed
   }
 
   static async start(t: Test, misdeed: Misdeed): Promise<{ neighbour: BadNeighbour; address: string }> {
+    const node = await createLibp2p({
+      addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+      transports: [tcp()],
+      connectionEncrypters: [noise()],
+      streamMuxers: [yamux()],
+      services: { identify: identify() },
+    })
+    atEnd(t, () => Promise.resolve(node.stop()))
     const neighbour = new BadNeighbour(misdeed)
-    const config = {
-      stateDir: await tempDir(t),
-      userAgent: 'bad',
-      listen: ['/ip4/127.0.0.1/tcp/0'],
-      listenElsewhere: false,
-      bootstrap: [],
-      peers: [],
-      routers: [],
-      dht: 'off',
-      mdns: false,
-      serve: 'off',
-      dial: 'any',
-    } as const
-    const host = await Host.start(
-      { ...config, listen: [...config.listen], bootstrap: [], peers: [], routers: [] },
-      { bitswap: neighbour },
-    )
-    atEnd(t, () => host.stop())
-    return { neighbour, address: host.addresses[0]! }
+    await node.handle(PROTOCOL, (stream, connection) => neighbour.#receive(stream, connection))
+    node.addEventListener('peer:disconnect', () => {
+      neighbour.ends++
+      neighbour.#out = undefined
+    })
+    return { neighbour, address: String(node.getMultiaddrs()[0]) }
   }
 
-  connected(link: PeerLink): void {
-    this.#link = link
-    this.connections++
+  #receive(stream: Stream, connection: Connection): void {
+    const answer = (entry: WantEntry) => this.#answer(entry, connection)
+    const parser = new MessageParser(Object.assign(new Recorder(), { want: answer }))
+    stream.addEventListener('message', ({ data }) => parser.push(data.subarray()))
   }
 
-  disconnected(): void {
-    this.ends++
-    this.#link = undefined
-  }
-
-  inbound(_peerId: string, _version: BitswapVersion): InboundStream {
-    const parser = new MessageParser(
-      Object.assign(new Recorder(), { want: (entry: WantEntry) => this.#answer(entry) }),
-    )
-    return { data: chunk => void parser.push(chunk), end: () => {} }
-  }
-
-  #answer({ cid, cancel, have }: WantEntry): void {
-    const link = this.#link
-    if (link === undefined || cancel) return
+  #answer({ cid, cancel, have }: WantEntry, connection: Connection): void {
+    if (cancel) return
     if (!have) this.asked++
-    const sent = have ? say(link, { presences: [{ cid, has: true }] }) : this.#misdeed(link)
-    sent?.catch(() => {}) // it has been dropped
+    this.#out ??= connection.newStream(PROTOCOL)
+    const out = this.#out
+    const send = (bytes: Uint8Array) => void out.then(stream => stream.send(bytes)).catch(() => {})
+    if (have) send(frame(encodeMessage({ presences: [{ cid, has: true }] })))
+    else this.#misdeed(send)
   }
 }
 
-function say(link: PeerLink, message: OutgoingMessage): Promise<void> {
-  return link.send(encodeMessage(message))
-}
+const RUBBISH = frame(encodeMessage({ blocks: [{ prefix: RAW_SHA256, bytes: pattern(MIB, 666) }] }))
+let halves = 0
 
 const MISDEEDS: Record<string, Misdeed> = {
-  'wrong bytes': link => say(link, { blocks: [{ prefix: RAW_SHA256, bytes: pattern(MIB, 666) }] }),
-  'garbage frames': link => link.send([Buffer.alloc(1000, 0xff)]),
-  'nothing at all': () => undefined,
-  // a block of 2 MiB is announced, and a little of it sent: the length of the frame is that of what was sent
-  'half of a message': link => link.send([Uint8Array.of(0x1a, 0x80, 0x80, 0x40), new Uint8Array(100)]),
+  'wrong bytes': send => send(RUBBISH),
+  'garbage frames': send => send(Buffer.alloc(1000, 0xff)),
+  'nothing at all': () => {},
+  'half of a message, and nothing more': send => {
+    if (halves++ === 0) send(RUBBISH.subarray(0, MIB / 2))
+  },
 }
 
 async function digest(path: string): Promise<string> {
@@ -107,7 +98,7 @@ async function digest(path: string): Promise<string> {
 }
 
 t.test(
-  'neighbours that send wrong bytes, garbage or nothing are dropped, and a good one is read from',
+  'neighbours that send wrong bytes, garbage, half or nothing are dropped, and a good one is read from',
   { skip },
   async t => {
     const content = pattern(48 * MIB, 31)
@@ -134,6 +125,9 @@ t.test(
       t.ok(neighbour.asked > 0, `${what}: asked for ${neighbour.asked} blocks`)
       await until(`${what}: dropped`, () => neighbour.ends > 0, 30_000)
     }
-    t.equal(await digest(mount.path('ipfs', cid)), sha256(content), 'and what was read stays right')
+    const { node } = await mount.json<StatusReport>(['status', mount.dir])
+    const reasons = (node?.bitswap?.banned ?? []).map(({ reason }) => reason).sort()
+    t.equal(reasons.length, bad.size, `status says why: ${reasons.join('; ')}`)
+    t.match((await mount.cli(['status', mount.dir])).stdout, /dropped {2}12D3KooW\w+: it broke the protocol/)
   },
 )
