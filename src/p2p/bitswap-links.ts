@@ -12,6 +12,8 @@ import type { BitswapHandler, BitswapVersion, InboundStream, PeerLink } from '..
 import { messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { withResolvers } from '../core/with-resolvers.js'
+import { drained } from './drained.js'
+import { takeStreams } from './fast-negotiation.js'
 
 const log = logger('p2p:bitswap')
 
@@ -20,6 +22,7 @@ const VERSIONS = ['1.2.0', '1.1.0', '1.0.0'] as const
 const PREFIX = '/ipfs/bitswap/'
 /** The protocol of old nodes has no version in its name. */
 const BARE = '/ipfs/bitswap'
+const PROTOCOLS = [...VERSIONS.map(version => PREFIX + version), BARE]
 
 /** Unsent messages to one peer, in bytes; the one that exceeds them is refused. */
 const MAX_QUEUED_BYTES = 16 * 1024 * 1024
@@ -47,14 +50,15 @@ export class BitswapLinks {
   async start(): Promise<void> {
     this.#node.addEventListener('peer:identify', this.#onIdentify)
     this.#node.addEventListener('peer:disconnect', this.#onDisconnect)
-    const protocols = [...VERSIONS.map(version => PREFIX + version), BARE]
+    this.#node.addEventListener('connection:open', this.#onOpen)
     const options = { maxInboundStreams: MAX_STREAMS_PER_PEER, force: true as const }
-    await this.#node.handle(protocols, (stream, connection) => this.#receive(stream, connection), options)
+    await this.#node.handle(PROTOCOLS, (stream, connection) => this.#receive(stream, connection), options)
   }
 
   stop(): void {
     this.#node.removeEventListener('peer:identify', this.#onIdentify)
     this.#node.removeEventListener('peer:disconnect', this.#onDisconnect)
+    this.#node.removeEventListener('connection:open', this.#onOpen)
     for (const id of [...this.#links.keys()]) this.#gone(id)
     for (const { resolve } of this.#identified.values()) resolve()
   }
@@ -73,6 +77,11 @@ export class BitswapLinks {
     await waiting.promise
     clearTimeout(timer)
     this.#identified.delete(peerId)
+  }
+
+  /** Streams of bitswap do not wait for libp2p to negotiate them. */
+  #onOpen = ({ detail }: CustomEvent<Connection>): void => {
+    takeStreams(detail, PROTOCOLS, (stream, connection) => this.#receive(stream, connection))
   }
 
   #onIdentify = ({ detail: { peerId, protocols } }: CustomEvent<IdentifyResult>): void => {
@@ -254,7 +263,7 @@ class Link implements PeerLink {
     if (stream.send(message)) return
     const stalled = AbortSignal.timeout(STALLED_MS)
     try {
-      await stream.onDrain({ signal: AbortSignal.any([stalled, this.#ended.signal]) })
+      await drained(stream, AbortSignal.any([stalled, this.#ended.signal]))
     } catch (err) {
       if (stalled.aborted) this.drop(`it took nothing for ${STALLED_MS} ms`)
       throw err

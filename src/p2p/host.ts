@@ -9,29 +9,16 @@
 import '../core/with-resolvers.js'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
-import { identify } from '@libp2p/identify'
 import type { Libp2p, PeerInfo } from '@libp2p/interface'
-import {
-  type KadDHT,
-  kadDHT,
-  passthroughMapper,
-  removePrivateAddressesMapper,
-  removePublicAddressesMapper,
-} from '@libp2p/kad-dht'
-import { mdns } from '@libp2p/mdns'
-import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
-import { tls } from '@libp2p/tls'
 import { multiaddr } from '@multiformats/multiaddr'
-import { ipnsSelector } from 'ipns/selector'
-import { ipnsValidator } from 'ipns/validator'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
 import type { Discovery } from '../bitswap/discovery.js'
 import type { BitswapHandler } from '../bitswap/link.js'
 import { logger } from '../core/log.js'
 import { BitswapLinks } from './bitswap-links.js'
 import { BoundedDatastore } from './bounded-datastore.js'
-import { DhtRouter } from './dht-router.js'
+import { fastTls } from './fast-tls.js'
 import { Gater } from './gater.js'
 import { loadOrCreateKey } from './identity.js'
 import { listenAddresses } from './listen-addresses.js'
@@ -40,6 +27,7 @@ import type { NodeStatus, PeerStatus } from './node-status.js'
 import { addressOf } from './peer-address.js'
 import { Peering } from './peering.js'
 import { type Provider, type Router, Routing } from './routing.js'
+import { dhtRouters, limitAnswers, services } from './services.js'
 
 const log = logger('p2p:host')
 
@@ -47,6 +35,7 @@ const MAX_CONNECTIONS = 200
 const MAX_PARALLEL_DIALS = 32
 const MAX_DIAL_QUEUE = 256
 const DIAL_TIMEOUT_MS = 10_000
+const INBOUND_TIMEOUT_MS = 5_000
 /** New connections per second from one address, and those not yet negotiated. */
 const MAX_INBOUND_RATE = 20
 const MAX_INBOUND_PENDING = 32
@@ -63,8 +52,6 @@ export interface HostOptions {
   /** Routers besides the DHTs. */
   routers?: readonly Router[]
 }
-
-type Services = NonNullable<Libp2pOptions['services']>
 
 export class Host implements Discovery {
   readonly routing: Routing
@@ -97,6 +84,7 @@ export class Host implements Discovery {
       start: false,
     })
     const host = new Host(config, node, gater, options)
+    limitAnswers(node)
     nearby.found = peer => void host.#dialNearby(peer)
     try {
       await node.start()
@@ -186,7 +174,7 @@ async function libp2pOptions(config: NodeConfig, gater: Gater): Promise<Libp2pOp
     nodeInfo: { userAgent: config.userAgent },
     addresses: { listen: await listenAddresses(config) },
     transports: [tcp()],
-    connectionEncrypters: [tls(), noise()],
+    connectionEncrypters: [fastTls(), noise()],
     streamMuxers: [yamux()],
     connectionGater: gater,
     datastore: new BoundedDatastore(),
@@ -195,57 +183,9 @@ async function libp2pOptions(config: NodeConfig, gater: Gater): Promise<Libp2pOp
       maxParallelDials: MAX_PARALLEL_DIALS,
       maxDialQueueLength: MAX_DIAL_QUEUE,
       dialTimeout: DIAL_TIMEOUT_MS,
+      inboundUpgradeTimeout: INBOUND_TIMEOUT_MS,
       inboundConnectionThreshold: MAX_INBOUND_RATE,
       maxIncomingPendingConnections: MAX_INBOUND_PENDING,
     },
   }
-}
-
-function services(config: NodeConfig, onNearby: (peer: PeerInfo) => void): Services {
-  const services: Services = { identify: identify(), ping: ping() }
-  if (config.dht !== 'off') Object.assign(services, dhts(config))
-  if (config.mdns) {
-    services.mdns = components => {
-      const service = mdns()(components)
-      // heard before libp2p stores the addresses, so that the gater lets them in
-      service.addEventListener('peer', ({ detail }) => onNearby(detail))
-      return service
-    }
-  }
-  return services
-}
-
-/** Names of the services, and what `status` calls them. */
-const DHTS = { amino: 'DHT', lan: 'DHT of the local network' }
-
-/** A node that may dial private addresses only has no use for the public DHT. */
-function dhts({ dht, dial }: NodeConfig): Services {
-  const common = {
-    clientMode: dht !== 'server',
-    allowQueryWithZeroPeers: true,
-    validators: { ipns: ipnsValidator },
-    selectors: { ipns: ipnsSelector },
-  }
-  const amino = kadDHT({
-    ...common,
-    protocol: '/ipfs/kad/1.0.0',
-    peerInfoMapper: dial === 'any' ? passthroughMapper : removePrivateAddressesMapper,
-    logPrefix: 'libp2p:dht-amino',
-    datastorePrefix: '/dht-amino',
-  })
-  const lan = kadDHT({
-    ...common,
-    protocol: '/ipfs/lan/kad/1.0.0',
-    peerInfoMapper: dial === 'any' ? passthroughMapper : removePublicAddressesMapper,
-    logPrefix: 'libp2p:dht-lan',
-    datastorePrefix: '/dht-lan',
-  })
-  return (dial === 'private' ? { lan } : { amino, lan }) as unknown as Services
-}
-
-function dhtRouters(node: Libp2p): Router[] {
-  const services = node.services as Record<string, unknown>
-  return Object.entries(DHTS)
-    .filter(([service]) => services[service] !== undefined)
-    .map(([service, name]) => new DhtRouter(name, services[service] as KadDHT))
 }

@@ -7,6 +7,7 @@
  * Format: a `PrivateKey` of libp2p in protobuf (Ed25519 when made here), as `ipfs key export` writes it.
  * Specification: https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md
  */
+import { randomUUID } from 'node:crypto'
 import { link, open, readFile, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
@@ -40,7 +41,7 @@ async function load(path: string): Promise<PrivateKey | undefined> {
 /** Undefined when another thread was faster. A crash leaves the whole key, or none. */
 async function create(path: string): Promise<PrivateKey | undefined> {
   const key = await generateKeyPair('Ed25519')
-  const temporary = `${path}.${process.pid}`
+  const temporary = `${path}.${randomUUID()}`
   const file = await open(temporary, 'w', 0o600)
   try {
     await file.writeFile(privateKeyToProtobuf(key))

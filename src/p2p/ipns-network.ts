@@ -114,6 +114,8 @@ class Search {
   readonly #graceMs: number
   readonly #enough = new AbortController()
   readonly #signal: AbortSignal
+  /** Those that gave a valid record. */
+  readonly #good = new Set<ValueRouting>()
   #timer: NodeJS.Timeout | undefined
 
   constructor(name: KeyName, graceMs: number, signal: AbortSignal) {
@@ -132,7 +134,7 @@ class Search {
       const error = await orInterrupted(this.#collect(routing), this.#signal)
       if (error !== undefined) this.problems.push({ routing: routing.name, error })
     } catch (err) {
-      if (this.#enough.signal.aborted) return
+      if (this.#enough.signal.aborted || this.#good.has(routing)) return
       const error = this.#signal.aborted ? LATE : messageOf(err)
       this.problems.push({ routing: routing.name, error })
     }
@@ -142,18 +144,17 @@ class Search {
   async #collect(routing: ValueRouting): Promise<string | undefined> {
     let seen = 0
     let problem: string | undefined
-    let found = false
     for await (const bytes of routing.get(this.#name, this.#signal)) {
       if (this.#signal.aborted || ++seen > MAX_RECORDS) break
       try {
         this.#offer(await verifyRecord(this.#name.multihash, bytes))
-        found = true
+        this.#good.add(routing)
       } catch (err) {
         problem ??= messageOf(err)
         log('%s: a record of %s: %s', routing.name, this.#name.text, problem)
       }
     }
-    if (found) return undefined
+    if (this.#good.has(routing)) return undefined
     if (this.#signal.aborted) throw new Error(LATE)
     return problem === undefined ? 'has no record' : `sent a bad record: ${problem}`
   }

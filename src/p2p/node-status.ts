@@ -1,5 +1,7 @@
 /** What the embedded node says of itself: plain data, for `status`. */
 
+import type { BitswapReport } from '../bitswap/bitswap.js'
+
 export interface NodeStatus {
   /** `off`: not configured; `waiting`: it failed to start and will be started again. */
   state: 'off' | 'starting' | 'running' | 'waiting'
@@ -17,6 +19,8 @@ export interface NodeStatus {
   bytesIn: number
   bytesOut: number
   routers: RouterStatus[]
+  /** What bitswap's peers have sent and been sent, and which of them are left alone; absent without a node. */
+  bitswap?: BitswapReport
 }
 
 export interface PeerStatus {

@@ -1,4 +1,4 @@
-/** Multiaddrs of peers: whose they are, and whether this node could dial them. */
+/** Multiaddrs of peers: whose they are. */
 import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 
 /** The peer that a multiaddr names last (not a relay on the way). */
@@ -16,11 +16,4 @@ export function addressOf(id: string, text: string): Multiaddr | undefined {
   } catch {
     return undefined
   }
-}
-
-/**
- * Whether an address is one for plain TCP, the only transport here. Records name many others, often first.
- */
-export function isTcpAddress(text: string): boolean {
-  return /^\/[^/]+\/[^/]+\/tcp\/\d+(\/p2p\/[^/]+)?$/.test(text)
 }

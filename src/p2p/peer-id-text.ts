@@ -1,4 +1,4 @@
-/** Peer ids as text, without loading libp2p. */
+/** Peer ids and addresses as text, without loading libp2p. */
 import { base58btc } from 'multiformats/bases/base58'
 import * as Digest from 'multiformats/hashes/digest'
 import { tryParseCid } from '../core/cid.js'
@@ -22,4 +22,11 @@ export function peerIdText(text: string): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/**
+ * Whether an address is one for plain TCP, the only transport here. Records name many others, often first.
+ */
+export function isTcpAddress(text: string): boolean {
+  return /^\/[^/]+\/[^/]+\/tcp\/\d+(\/p2p\/[^/]+)?$/.test(text)
 }

@@ -14,8 +14,7 @@ import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { Lookup } from './lookup.js'
 import type { RouterStatus } from './node-status.js'
-import { isTcpAddress } from './peer-address.js'
-import { peerIdText } from './peer-id-text.js'
+import { isTcpAddress, peerIdText } from './peer-id-text.js'
 
 const log = logger('p2p:routing')
 
