@@ -5,7 +5,7 @@
  */
 import { type MaybePromise, then } from '../core/maybe-promise.js'
 import { type AttributeChanges, type Fh, type Ino, ROOT_INO, type Time } from '../fs/file-system.js'
-import { answerVoid, answerWith, type Host, onNode } from './host.js'
+import { answerVoid, answerWith, type Host, onNode, plain } from './host.js'
 import type { FuseOperations, StatWords } from './package.js'
 import { statfsWords, statWords } from './stat-words.js'
 
@@ -73,7 +73,7 @@ export function xattrOperations(host: Host): XattrOperations {
   return {
     setxattr: (path, name, value, _position, flags, answer) =>
       answerVoid(host, 'SETXATTR', answer, () =>
-        onNode(host, path, ino => fs.setxattr(ino, name, value, flags, ctx)),
+        onNode(host, path, ino => fs.setxattr(ino, name, plain(value), flags, ctx)),
       ),
     getxattr: (path, name, _position, answer) =>
       answerWith(host, 'GETXATTR', answer, () =>

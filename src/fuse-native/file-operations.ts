@@ -9,7 +9,7 @@ import type { FileRange } from '../core/blocks.js'
 import { CidfsError } from '../core/errors.js'
 import { type MaybePromise, then } from '../core/maybe-promise.js'
 import type { Opened, ReadResult } from '../fs/file-system.js'
-import { answerBytes, answerVoid, answerWith, type Host, inDirectory } from './host.js'
+import { answerBytes, answerVoid, answerWith, type Host, inDirectory, plain } from './host.js'
 import { keyOf, type Name } from './names.js'
 import type { FuseOperations } from './package.js'
 import { readWhole } from './unsized-files.js'
@@ -37,7 +37,8 @@ export function fileOperations(host: Host): FileOperations {
     write: (_path, fd, from, length, offset, answer) =>
       answerBytes(host, 'WRITE', answer, () => {
         const { name, fh, flags } = files.of(fd)
-        return fs.write(name.ino, fh, offset, from.subarray(0, length), flags, ctx)
+        // where to append is known to the kernel; what is written back from a mapping has its place
+        return fs.write(name.ino, fh, offset, plain(from, length), flags & ~constants.O_APPEND, ctx)
       }),
     flush: (_path, fd, answer) =>
       answerVoid(host, 'FLUSH', answer, () => {

@@ -68,3 +68,8 @@ export function answerBytes(
 ): void {
   host.requests.run(operation, work, answer, answer)
 }
+
+/** Not a Buffer: `slice` of one would not copy, and file systems keep what they copy. */
+export function plain(bytes: Buffer, length = bytes.length): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, length)
+}

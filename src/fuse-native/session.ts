@@ -44,6 +44,7 @@ const OPTIONS = [
   'big_writes', // 128 KiB at most
   'use_ino',
   'atomic_o_trunc',
+  'sync_read', // in order, as read-ahead over the network wants them
   `attr_timeout=${TOLD_MS / 1000}`,
   `fsname=${SOURCE}`,
   `subtype=${FS_TYPE.replace('fuse.', '')}`,
@@ -179,15 +180,13 @@ async function open(fuse: Fuse, mountpoint: string): Promise<{ fd: number; entry
   throw new CidfsError('IO', 'the kernel ended the FUSE connection before it began')
 }
 
-/** libfuse says why on standard error; to us it says that it failed. */
+/** libfuse does not tell why; the native transport does. */
 function opened(fuse: Fuse, mountpoint: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    const fail = (why: string) =>
-      reject(
-        new CidfsError('BAD_MOUNTPOINT', `libfuse cannot mount on ${mountpoint}: ${why}`, {
-          path: mountpoint,
-        }),
-      )
+    const fail = (why: string) => {
+      const message = `libfuse cannot mount on ${mountpoint} (${why}): --transport native says more`
+      reject(new CidfsError('BAD_MOUNTPOINT', message, { path: mountpoint }))
+    }
     const timer = setTimeout(fail, INIT_TIMEOUT_MS, 'the kernel does not answer')
     fuse.open(err => {
       clearTimeout(timer)
