@@ -2,6 +2,7 @@
  * cidfs-keeper: the parent of a daemon, which holds the mount's descriptor while the daemon is dead.
  *
  *     cidfs-keeper <mountpoint> <program> <argument>...
+ *     cidfs-keeper --orphan <program> <argument>...
  *
  * Invariant: while the keeper holds the descriptor, somebody is about to answer what the kernel asks: the daemon, its
  * successor, or (after too many deaths) the unmounting. It ends when the daemon has ended by itself.
@@ -9,11 +10,15 @@
  * protocol of FUSE. It is to the daemon what systemd is to a service, and speaks the same protocol (sd_notify(3),
  * sd_listen_fds(3), WATCHDOG_USEC), so that the daemon needs to know one supervisor only. One addition: CIDFS_COMMAND,
  * the command line of successors, its words separated by 0x1f.
+ *
+ * With --orphan it runs a program whose parent is nobody but the supervisor, and ends: a supervisor waits for its own
+ * children only, and a daemon that another daemon starts is to become one.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -123,7 +128,9 @@ static _Noreturn void become_daemon(const sigset_t *mask) {
     set_number("LISTEN_PID", getpid());
     setenv("LISTEN_FDS", "1", 1);
     setenv("LISTEN_FDNAMES", "fuse", 1);
-    if (dup2(keeper.device, LISTEN_FD) < 0) _exit(126); /* the copy is not closed on exec */
+    /* the copy is not closed on exec, as the original is; where that has the number already, it must not be either */
+    int result = keeper.device == LISTEN_FD ? fcntl(LISTEN_FD, F_SETFD, 0) : dup2(keeper.device, LISTEN_FD);
+    if (result < 0) _exit(126);
   }
   sigprocmask(SIG_SETMASK, mask, NULL);
   execvp(keeper.command[0], keeper.command);
@@ -220,6 +227,7 @@ static void daemon_ended(const sigset_t *mask, int status) {
   bool orderly = WIFEXITED(status) && WEXITSTATUS(status) == 0;
   keeper.child = 0;
   if (orderly || keeper.device < 0) exit(exit_status(status));
+  if (keeper.terminating && !keeper.ready) give_up(mask, 0); /* it was starting: nothing is under way */
   if (keeper.terminating || keeper.stopping) {
     say("the daemon (pid %d) did not end as it should: unmounting %s", pid, keeper.mountpoint);
     give_up(mask, exit_status(status));
@@ -343,8 +351,17 @@ static int timeout_ms(void) {
   return left < 0 ? 0 : left < 1000 ? (int)left : 1000;
 }
 
+static int run_orphan(char **command) {
+  pid_t pid = fork();
+  if (pid != 0) return pid < 0 ? 126 : 0;
+  execvp(command[0], command);
+  say("cannot run %s: %s", command[0], strerror(errno));
+  _exit(127);
+}
+
 int main(int argc, char **argv) {
   sigset_t handled, mask;
+  if (argc >= 3 && strcmp(argv[1], "--orphan") == 0) return run_orphan(argv + 2);
   if (argc < 3) {
     fprintf(stderr, "usage: cidfs-keeper <mountpoint> <program> <argument>...\n");
     return 2;
@@ -362,7 +379,7 @@ int main(int argc, char **argv) {
   sigprocmask(SIG_BLOCK, &handled, &mask);
   keeper.signals = signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
   if (keeper.signals < 0) die("signalfd");
-  /* A successor that a daemon starts for itself becomes ours when that daemon ends. */
+  /* Orphans become ours: the successors that daemons start for themselves. */
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) die("prctl");
   if (chdir("/") != 0) die("chdir");
   open_notify_socket();
