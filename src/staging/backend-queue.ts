@@ -27,6 +27,8 @@ interface Wish {
   done?: Uint8Array
   /** What may be pinned there besides, to be given back as soon as `wanted` is pinned. */
   old?: Uint8Array[]
+  /** What the entry has replaced: pinned until there is a wish for its new content. */
+  held?: Uint8Array[]
   tries: number
   error?: string
 }
@@ -87,7 +89,9 @@ export class BackendQueue {
   want(ino: number, label: string, cid: CID | undefined): void {
     const before = this.#wishes.get(inoKey(ino))
     const unchanged = same(before?.wanted, cid?.bytes)
-    const wish: Wish = { label, tries: 0, old: unchanged ? (before?.old ?? []) : leftovers(before) }
+    const old = unchanged ? (before?.old ?? []) : leftovers(before)
+    // given back only when `cid` is pinned: that comes first
+    const wish: Wish = { label, tries: 0, old: [...old, ...(before?.held ?? [])] }
     if (cid !== undefined) wish.wanted = cid.bytes
     if (unchanged && before?.attempted === true) wish.attempted = true
     if (before?.done !== undefined) wish.done = before.done
@@ -102,10 +106,11 @@ export class BackendQueue {
     this.#put(from, undefined)
     const before = this.#wishes.get(inoKey(to))
     const wish: Wish = before ?? { label, tries: 0 }
-    const old = [...(wish.old ?? []), ...leftovers(gone)]
-    if (before === undefined && gone.done !== undefined)
-      Object.assign(wish, { wanted: gone.done, done: gone.done, old })
-    else wish.old = gone.done === undefined ? old : [...old, gone.done]
+    wish.old = [...(wish.old ?? []), ...leftovers(gone)]
+    const held = [...(wish.held ?? []), ...(gone.held ?? [])]
+    if (before !== undefined && gone.done !== undefined) held.push(gone.done)
+    else if (gone.done !== undefined) Object.assign(wish, { wanted: gone.done, done: gone.done })
+    if (held.length > 0) wish.held = distinct(held)
     this.#put(to, wish)
     this.#queue(to, wish)
   }
@@ -200,8 +205,9 @@ export class BackendQueue {
 
   /** Remembers what is pinned now; returns what can be given back for it. */
   #pinned(ino: number, cid: Uint8Array | undefined): Uint8Array[] {
-    const { label = '', wanted, done, old = [] } = this.#wishes.get(inoKey(ino)) ?? {}
+    const { label = '', wanted, done, old = [], held } = this.#wishes.get(inoKey(ino)) ?? {}
     const next: Wish = { label, tries: 0 }
+    if (held !== undefined) next.held = held
     if (wanted !== undefined) next.wanted = wanted
     if (cid !== undefined) next.done = cid
     next.old = distinct(done === undefined ? old : [...old, done]).filter(other => !same(other, cid))
@@ -251,13 +257,14 @@ function isDone(wish: Wish): boolean {
 }
 
 function isVoid(wish: Wish): boolean {
-  return wish.wanted === undefined && wish.done === undefined && isDone(wish)
+  return wish.wanted === undefined && wish.done === undefined && wish.held === undefined && isDone(wish)
 }
 
 /** What must stay pinned: what is wanted, and what that is to replace until it has. */
 function needsOf(wish: Wish | undefined): Uint8Array[] {
-  if (wish?.wanted === undefined) return []
-  return distinct(wish.done === undefined ? [wish.wanted] : [wish.wanted, wish.done])
+  const { wanted, done, held = [] } = wish ?? {}
+  if (wanted === undefined) return held
+  return distinct(done === undefined ? [wanted, ...held] : [wanted, done, ...held])
 }
 
 /** What is not wanted any more and may be pinned without being known to be. */

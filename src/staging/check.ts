@@ -18,6 +18,7 @@ import { Seen, type Visit, walk } from '../store/walk.js'
 import { inspect, links } from '../unixfs/inspect.js'
 import { childKey, entryKey, INO_BYTES, inoKey, keyIno, parentEnd, parentStart } from './keys.js'
 import { currentCid, lastCid, STAGING_ROOT_INO, type StagingNode } from './node.js'
+import { endOfSlot, nurseryBytes } from './nursery.js'
 
 const PAGE = 256
 const OWNER = /^staging:(\d+)$/
@@ -158,6 +159,8 @@ class Check {
     if (!node.dirty) this.#fault(node, 'it is published and still has a slot of the nursery')
     if (this.#slots.has(slot)) this.#fault(node, `slot ${slot} of the nursery is not its own`)
     this.#slots.add(slot)
+    if (nurseryBytes(this.#store) < endOfSlot(slot, node.sizeBytes))
+      this.#fault(node, `slot ${slot} of the nursery is missing`)
   }
 
   #checkSubdirectories(node: StagingNode): void {

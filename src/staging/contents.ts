@@ -16,15 +16,17 @@ import * as fs from 'node:fs'
 import { promisify } from 'node:util'
 import { CidfsError } from '../core/errors.js'
 import { isPromise, type MaybePromise, then } from '../core/maybe-promise.js'
-import { native, SEEK_HOLE } from '../core/native.js'
+import { native } from '../core/native.js'
 import type { Store } from '../store/store.js'
 import type { CopyContent } from './copy-content.js'
 import type { DirtyQueue } from './dirty-queue.js'
 import type { Namespace } from './namespace.js'
 import { hasPlace, lastCid, now, type StagingNode, type Timestamp } from './node.js'
 import { Nursery, type WorkingRange } from './nursery.js'
+import { checkSize, writeMost } from './object-file.js'
 import { type OpenContent, openContent, stampFrom, stampOf } from './open-content.js'
 import { type Attempt, Passthrough } from './passthrough.js'
+import { Places } from './places.js'
 import { SharedFd } from './shared-fd.js'
 import { Unsaved } from './unsaved.js'
 
@@ -32,25 +34,26 @@ import { Unsaved } from './unsaved.js'
 const FREES = 0x0a
 
 export class Contents {
+  readonly nursery: Nursery
   readonly #store: Store
   readonly #names: Namespace
   readonly #dirty: DirtyQueue
-  readonly #copy: CopyContent
   readonly #open = new Map<number, OpenContent>()
   readonly #unsaved: Unsaved
   readonly #passthrough: Passthrough
-  readonly #nursery: Nursery
+  readonly #places: Places
 
   constructor(store: Store, names: Namespace, dirty: DirtyQueue, copy: CopyContent) {
     this.#store = store
     this.#names = names
     this.#dirty = dirty
-    this.#copy = copy
-    this.#nursery = new Nursery(store)
+    this.nursery = new Nursery(store)
+    const expectsSmall = () => this.nursery.expectsSmall || !this.#passthrough.isSupported
+    this.#places = new Places({ store, names, dirty, copy, nursery: this.nursery, expectsSmall })
     this.#unsaved = new Unsaved(names, () => this.saveAll())
     this.#passthrough = new Passthrough({
-      file: content => this.#file(content),
-      adopt: (content, container, sizeBytes) => this.#adopt(content, container, sizeBytes),
+      file: content => this.#places.file(content),
+      adopt: (content, container, sizeBytes) => this.#places.adopt(content, container, sizeBytes),
       changed: (content, sizeBytes, at) => this.#changed(content, sizeBytes, at),
       saveSoon: content => this.#unsaved.add(content),
       drop: container => store.dropObject(container),
@@ -64,7 +67,7 @@ export class Contents {
   begin(ino: number): void {
     const content = this.#content(ino)
     this.#store.onRollback(() => this.#closeIfIdle(content))
-    this.#begin(content)
+    this.#places.begin(content)
   }
 
   /** Counts an open; with `truncate` the file is emptied. */
@@ -106,7 +109,7 @@ export class Contents {
     if (forWriting) content.writers = Math.max(0, content.writers - 1)
     else content.readers = Math.max(0, content.readers - 1)
     const last = forWriting && content.writers === 0
-    if (last) this.#nursery.noteSize(content.node.sizeBytes)
+    if (last) this.nursery.noteSize(content.node.sizeBytes)
     this.#passthrough.closed(content, last)
     this.#closeIfIdle(content)
     return last
@@ -153,10 +156,10 @@ export class Contents {
   /** The part of `[offset, offset + length)` that is not published; undefined when there is none. */
   read(ino: number, offset: number, length: number): WorkingRange | undefined {
     const node = this.#names.get(ino)
-    if (node.slot !== undefined) return this.#nursery.range(node, offset, length)
+    if (node.slot !== undefined) return this.nursery.range(node, offset, length)
     if (node.object === undefined) return undefined
     const content = this.#content(ino)
-    const file = this.#file(content).retain()
+    const file = this.#places.file(content).retain()
     this.#closeIfIdle(content)
     const available = Math.max(0, Math.min(length, node.sizeBytes - offset))
     return { range: { fd: file.fd, offset, length: available }, release: () => file.release() }
@@ -166,28 +169,19 @@ export class Contents {
   write(ino: number, offset: number, data: Uint8Array, append: boolean): MaybePromise<number> {
     const content = this.#content(ino)
     const ready = then(this.#makeWritable(content), () =>
-      this.#claim(content, append ? content.node.sizeBytes : offset, data.length),
+      this.#places.claim(content, append ? content.node.sizeBytes : offset, data.length),
     )
     if (!isPromise(ready)) return this.#writeNow(content, offset, data, append)
     const kept = Uint8Array.from(data)
     return ready.then(() => this.#writeNow(content, offset, kept, append))
   }
 
-  /** Space for a range of the working object, where it does not have it. @throws CidfsError `NO_SPACE`. */
-  #claim(content: OpenContent, offset: number, length: number): MaybePromise<void> {
-    const { space } = this.#store
-    if (space.spend(length)) return
-    const isInFile = content.node.object !== undefined
-    const missing = isInFile ? unallocated(this.#file(content).fd, offset, length) : length
-    if (missing > 0) return space.take(missing)
-  }
-
   #writeNow(content: OpenContent, offset: number, data: Uint8Array, append: boolean): number {
     const { node } = content
     const at = append ? node.sizeBytes : offset
     checkSize(at + data.length)
-    const isDone = this.#nursery.write(node, at, data)
-    const written = isDone ? data.length : writeMost(this.#file(content).fd, data, at)
+    const isDone = this.nursery.write(node, at, data)
+    const written = isDone ? data.length : writeMost(this.#places.file(content).fd, data, at)
     this.#changed(content, Math.max(node.sizeBytes, at + written))
     return written
   }
@@ -204,8 +198,9 @@ export class Contents {
   #truncateNow(content: OpenContent, sizeBytes: number): void {
     checkSize(sizeBytes)
     this.#passthrough.revive(content)
-    if (!hasPlace(content.node)) this.#begin(content)
-    if (!this.#nursery.resize(content.node, sizeBytes)) fs.ftruncateSync(this.#file(content).fd, sizeBytes)
+    if (!hasPlace(content.node)) this.#places.begin(content)
+    if (!this.nursery.resize(content.node, sizeBytes))
+      fs.ftruncateSync(this.#places.file(content).fd, sizeBytes)
     this.#changed(content, sizeBytes)
   }
 
@@ -213,8 +208,8 @@ export class Contents {
     const content = this.#content(ino)
     return this.#resize(content, () =>
       then(this.#makeWritable(content), () =>
-        then((mode & FREES) === 0 ? this.#claim(content, offset, length) : undefined, () => {
-          const fd = this.#file(content).fd
+        then((mode & FREES) === 0 ? this.#places.claim(content, offset, length) : undefined, () => {
+          const fd = this.#places.file(content).fd
           native.fallocate(fd, mode, offset, length)
           this.#changed(content, fs.fstatSync(fd).size)
         }),
@@ -227,7 +222,7 @@ export class Contents {
     if (this.#names.get(ino).object === undefined) return undefined
     const content = this.#content(ino)
     try {
-      return native.lseek(this.#file(content).fd, offset, whence)
+      return native.lseek(this.#places.file(content).fd, offset, whence)
     } finally {
       this.#closeIfIdle(content)
     }
@@ -238,10 +233,10 @@ export class Contents {
     this.learn(ino)
     this.save(ino)
     const { object, slot } = this.#names.get(ino)
-    if (slot !== undefined) return this.#nursery.sync()
+    if (slot !== undefined) return this.nursery.sync()
     if (object === undefined) return
     const content = this.#content(ino)
-    const file = this.#file(content).retain() // whoever wrote it may have closed it long ago
+    const file = this.#places.file(content).retain() // whoever wrote it may have closed it long ago
     this.#closeIfIdle(content)
     try {
       await datasync(file.fd)
@@ -280,22 +275,14 @@ export class Contents {
 
   /** All of a small file that is not published. */
   bytes(node: StagingNode): Uint8Array {
-    if (node.slot !== undefined) return this.#nursery.bytes(node)
-    return node.object === undefined
-      ? new Uint8Array(0)
-      : fs.readFileSync(this.#store.objectPath(node.object))
-  }
-
-  /** The content of a node is held elsewhere; for use in the transaction that says so. */
-  leaveNursery(node: StagingNode): void {
-    this.#nursery.leave(node)
+    return this.#places.bytes(node)
   }
 
   /** Drops the working object of a node that is gone. */
   discard(node: StagingNode): void {
     this.#forget(node.ino)
     this.#store.space.noteGarbage()
-    this.#nursery.leave(node)
+    this.nursery.leave(node)
     if (node.object === undefined) return
     this.#store.dropObject(node.object)
     delete node.object
@@ -313,7 +300,7 @@ export class Contents {
    * mount goes on.
    */
   recover(node: StagingNode, isMounted: boolean): void {
-    if (node.slot !== undefined) this.#recovered(node, this.#nursery.claim(node), node.mtime)
+    if (node.slot !== undefined) this.#recovered(node, this.nursery.claim(node), node.mtime)
     if (node.object === undefined) return
     this.#passthrough.inherit(node.object, isMounted)
     const stats = fs.statSync(this.#store.objectPath(node.object), { throwIfNoEntry: false, bigint: true })
@@ -328,15 +315,10 @@ export class Contents {
     this.#names.put(node)
   }
 
-  /** After the last `recover`. */
-  recovered(): void {
-    this.#nursery.claimed()
-  }
-
   /** Nothing is read or written any more. */
   stop(): void {
     this.saveAll()
-    this.#nursery.close()
+    this.nursery.close()
   }
 
   #content(ino: number): OpenContent {
@@ -364,70 +346,11 @@ export class Contents {
     this.#passthrough.revive(content)
     if (hasPlace(content.node)) return
     const source = lastCid(content.node)
-    if (source === undefined || content.node.sizeBytes === 0) return this.#begin(content)
-    content.copying = this.#copyFrom(content, source).finally(() => {
+    if (source === undefined || content.node.sizeBytes === 0) return this.#places.begin(content)
+    content.copying = this.#places.copyFrom(content, source).finally(() => {
       content.copying = undefined
     })
     return content.copying
-  }
-
-  async #copyFrom(content: OpenContent, source: ReturnType<typeof lastCid> & object): Promise<void> {
-    const { container, path } = this.#store.createObject()
-    try {
-      await this.#copy(source, path)
-    } catch (err) {
-      this.#store.dropObject(container)
-      throw err
-    }
-    // emptied in the meantime: that is the content, and not the copy
-    if (hasPlace(content.node)) return this.#store.dropObject(container)
-    this.#adopt(content, container, content.node.sizeBytes)
-  }
-
-  /** An empty file gets a place for its content: a slot where it is likely to stay small. */
-  #begin(content: OpenContent): void {
-    const { node } = content
-    const isSmall = this.#nursery.expectsSmall || !this.#passthrough.isSupported
-    if (!isSmall || !this.#names.transaction(() => this.#beginSlot(node))) this.#beginObject(content, 0)
-  }
-
-  #beginSlot(node: StagingNode): boolean {
-    if (!this.#nursery.place(node)) return false
-    this.#replaced(node, 0)
-    return true
-  }
-
-  #beginObject(content: OpenContent, sizeBytes: number, bytes?: Uint8Array): void {
-    const { container, path } = this.#store.createObject()
-    const file = new SharedFd(path, 'w+', 0o600)
-    content.file?.release()
-    Object.assign(content, { file, container })
-    if (bytes !== undefined) writeFully(file.fd, bytes, 0)
-    this.#adopt(content, container, sizeBytes)
-  }
-
-  /** From here on the object is the content. One transaction: a crash finds either the old state or this. */
-  #adopt({ node }: OpenContent, container: number, sizeBytes: number): void {
-    this.#names.transaction(() => {
-      this.#nursery.leave(node)
-      node.object = container
-      this.#replaced(node, sizeBytes)
-    })
-  }
-
-  #replaced(node: StagingNode, sizeBytes: number): void {
-    node.sizeBytes = sizeBytes
-    node.generation++
-    this.#names.put(node) // marked already, it would not be stored
-    this.#dirty.mark(node)
-  }
-
-  /** A file that has outgrown its slot, or is used as only a file of its own can be. */
-  #moveOut(content: OpenContent): void {
-    const { node } = content
-    if (node.slot === undefined) throw new CidfsError('BAD_HANDLE', `node ${node.ino} has no working object`)
-    this.#nursery.noteSize(Number.POSITIVE_INFINITY)
-    this.#beginObject(content, node.sizeBytes, this.#nursery.bytes(node))
   }
 
   #changed(content: OpenContent, sizeBytes: number, at = now()): void {
@@ -436,7 +359,7 @@ export class Contents {
     node.mtime = node.ctime = at
     node.generation++
     if (node.object !== undefined) this.#store.space.wrote(node.object)
-    if (content.passthrough !== undefined) content.passthrough = stampOf(this.#file(content).fd)
+    if (content.passthrough !== undefined) content.passthrough = stampOf(this.#places.file(content).fd)
     this.#unsaved.add(content)
   }
 
@@ -458,16 +381,6 @@ export class Contents {
     done()
   }
 
-  #file(content: OpenContent): SharedFd {
-    if (content.node.object === undefined) this.#moveOut(content)
-    const container = content.node.object!
-    if (content.container === container && content.file !== undefined) return content.file
-    content.file?.release()
-    content.file = new SharedFd(this.#store.objectPath(container), 'r+')
-    content.container = container
-    return content.file
-  }
-
   #closeIfIdle(content: OpenContent): void {
     if (content.readers + content.writers > 0 || content.copying !== undefined) return
     content.file?.release()
@@ -475,38 +388,6 @@ export class Contents {
     if (this.#unsaved.has(content)) return
     if (this.#open.delete(content.node.ino)) this.#names.letGo(content.node.ino)
   }
-}
-
-function writeFully(fd: number, data: Uint8Array, offset: number): void {
-  for (let done = 0; done < data.length; )
-    done += fs.writeSync(fd, data, done, data.length - done, offset + done)
-}
-
-/** Bytes of a range that the file has no blocks for, at most: writing there takes that much space. */
-function unallocated(fd: number, offset: number, length: number): number {
-  const { size, blocks } = fs.fstatSync(fd)
-  const behind = offset + length - Math.max(offset, size)
-  if (blocks * 512 >= size || offset >= size) return Math.max(0, Math.min(length, behind))
-  const hole = native.lseek(fd, offset, SEEK_HOLE)
-  return Math.max(0, offset + length - Math.max(offset, hole))
-}
-
-/** As much of `data` as the disk takes. @throws what the disk says when it takes nothing. */
-function writeMost(fd: number, data: Uint8Array, offset: number): number {
-  let written = 0
-  try {
-    while (written < data.length)
-      written += fs.writeSync(fd, data, written, data.length - written, offset + written)
-  } catch (err) {
-    if (written === 0) throw err
-  }
-  return written
-}
-
-/** Node takes a position that is no exact integer for none, and writes wherever it wrote last. */
-function checkSize(sizeBytes: number): void {
-  if (Number.isSafeInteger(sizeBytes)) return
-  throw new CidfsError('FILE_TOO_LARGE', `a file of ${sizeBytes} bytes is too large`)
 }
 
 /** fdatasync(2), on a thread of Node's pool. */

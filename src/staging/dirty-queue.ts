@@ -3,13 +3,14 @@
  *
  * Invariant: a node is in the queue exactly while it is dirty, and so is every directory above it. A file's
  * turn comes a settle delay after its last close; a directory's when nothing below it is dirty any more, and
- * not before its own delay. Membership, tries and errors are in LMDB, changed in the transaction that changes
+ * not before its own delay, which is the longer the more work its last update was. Membership, tries and errors are in LMDB, changed in the transaction that changes
  * the node; delays and counts of dirty children are only in memory, rebuilt at start and after a transaction
  * that failed. What has no name (unlinked, still open), or a local one, is dirty without being queued.
  * Why: ten thousand files dropped into a folder are ten thousand files to hash and one directory to update,
  * and a crash in between loses neither.
  */
 import type { Database } from 'lmdb'
+import { LRUCache } from 'lru-cache'
 import { messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { Store } from '../store/store.js'
@@ -19,6 +20,11 @@ import type { Namespace } from './namespace.js'
 import { STAGING_ROOT_INO, type StagingNode } from './node.js'
 
 const log = logger('staging:queue')
+
+/** A directory rests so many times as long as its last update took, before the next: few updates of large ones. */
+const REST_FACTOR = 10
+const MAX_REST_MS = 5000
+const REMEMBERED_COSTS = 1000
 
 export interface Job {
   ino: number
@@ -48,6 +54,8 @@ export class DirtyQueue {
   readonly #settling = new Map<number, Job>()
   /** Jobs with a time of their own: those that failed, and directories whose last child has just finished. */
   readonly #unordered = new Map<number, Job>()
+  /** Milliseconds of work that the last updates of directories were. */
+  readonly #costs = new LRUCache<number, number>({ max: REMEMBERED_COSTS })
   /** Dirty children of directories that are not in the queue themselves yet (or never, as the root). */
   readonly #orphanCounts = new Map<number, number>()
   /** Called when something may have become ready. */
@@ -121,8 +129,14 @@ export class DirtyQueue {
   settle(ino: number): void {
     const job = this.#jobs.get(ino)
     if (job === undefined) return
-    job.dueMs = Date.now() + this.#settleMs
-    this.#wait(job)
+    const restMs = Math.min(MAX_REST_MS, REST_FACTOR * (this.#costs.get(ino) ?? 0))
+    job.dueMs = Date.now() + Math.max(this.#settleMs, restMs)
+    this.#wait(job, restMs > this.#settleMs)
+  }
+
+  /** What the update of a directory cost, in milliseconds of work. */
+  noteCost(ino: number, ms: number): void {
+    this.#costs.set(ino, ms)
   }
 
   /** A file is open for writing again: it waits for the close. */
@@ -266,12 +280,13 @@ export class DirtyQueue {
     return job
   }
 
-  /** Into the line of those that settle, at its end. */
-  #wait(job: Job): void {
+  /** Into the line of those that settle, at its end; apart from it when its delay is longer. */
+  #wait(job: Job, apart: boolean): void {
     if (job.running || job.dueMs === Number.POSITIVE_INFINITY) return
     this.#unordered.delete(job.ino)
     this.#settling.delete(job.ino)
-    this.#settling.set(job.ino, job)
+    const line = apart ? this.#unordered : this.#settling
+    line.set(job.ino, job)
     this.onChange()
   }
 }

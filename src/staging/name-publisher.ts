@@ -5,12 +5,13 @@
  * nobody took is tried again with back-off, across restarts. A record of somebody else who has the key and is newer
  * than ours is left alone.
  */
-import { messageOf } from '../core/errors.js'
+import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { NameKey } from '../p2p/ipns-key.js'
 import type { KeyName } from '../p2p/ipns-name.js'
 import { type PutOutcome, signRecord } from '../p2p/ipns-record.js'
 import type { NameNetwork, NameResolver } from '../sources/names.js'
+import type { Store } from '../store/store.js'
 import { retryDelayMs } from './back-off.js'
 import type { NameKeys } from './name-keys.js'
 import type { NameRecords, OwnRecord } from './name-records.js'
@@ -48,14 +49,18 @@ export interface PublishResult extends NamePublication {
 }
 
 export interface NamePublisherParts {
+  store: Pick<Store, 'flush'>
   keys: NameKeys
   records: NameRecords
   resolver: NameResolver
   network: NameNetwork
+  /** Milliseconds; 4 hours when absent. */
+  republishMs?: number
 }
 
 export class NamePublisher {
   readonly #parts: NamePublisherParts
+  readonly #republishMs: number
   /** Name to the clock time in milliseconds from which it is to be given to others. */
   readonly #due = new Map<string, number>()
   readonly #running = new Map<string, Promise<PutOutcome[]>>()
@@ -66,13 +71,14 @@ export class NamePublisher {
 
   constructor(parts: NamePublisherParts) {
     this.#parts = parts
+    this.#republishMs = parts.republishMs ?? REPUBLISH_MS
   }
 
   start(): void {
     const { records } = this.#parts
     for (const name of records.names()) {
       const { takenMs, tries } = records.get(name)!
-      this.#due.set(name, takenMs === 0 || tries > 0 ? 0 : takenMs + REPUBLISH_MS)
+      this.#due.set(name, takenMs === 0 || tries > 0 ? 0 : takenMs + this.#republishMs)
     }
     this.#schedule()
   }
@@ -90,6 +96,7 @@ export class NamePublisher {
   async publish(keyName: string, value: string, signal?: AbortSignal): Promise<PublishResult> {
     const key = this.#parts.keys.get(keyName)
     await this.#learnSequence(key.name, signal)
+    if (this.#stop.signal.aborted) throw new CidfsError('INTERRUPTED', 'shutting down')
     this.#sign(keyName, key, value)
     const outcomes = await this.#handOver(key.name)
     return { ...this.publicationOf(key.name.text)!, outcomes }
@@ -97,10 +104,8 @@ export class NamePublisher {
 
   /** As `publish`, in the background. @throws CidfsError `NOT_FOUND`. */
   enqueue(keyName: string, value: string): void {
-    const key = this.#parts.keys.get(keyName)
-    this.#sign(keyName, key, value)
-    this.#due.set(key.name.text, 0)
-    this.#schedule()
+    this.#parts.keys.get(keyName)
+    this.publish(keyName, value).catch((err: unknown) => log('%s: %s', keyName, messageOf(err)))
   }
 
   publicationOf(name: string): NamePublication | undefined {
@@ -191,6 +196,7 @@ export class NamePublisher {
     if (own === undefined || network.unavailable !== undefined) return []
     try {
       const { signal } = this.#stop
+      await this.#parts.store.flush() // else a power failure could have its sequence used again
       const outcomes = await network.publish(name.multihash, own.record, { signal })
       this.#nobodyTakes = outcomes.length === 0
       this.#settle(name.text, own, outcomes)
@@ -210,7 +216,7 @@ export class NamePublisher {
     if (!isCurrent || outcomes.length === 0) return
     if (outcomes.some(({ error }) => error === null)) {
       records.put(name, { ...now, takenMs: Date.now(), tries: 0, error: undefined })
-      this.#due.set(name, Date.now() + REPUBLISH_MS)
+      this.#due.set(name, Date.now() + this.#republishMs)
     } else {
       const tries = now.tries + 1
       const error = outcomes.map(({ routing, error }) => `${routing}: ${error}`).join('; ')
@@ -244,7 +250,7 @@ export class NamePublisher {
     const own = records.get(name)
     const key = own && keys.find(own.keyName)
     if (own === undefined || key === undefined || this.#isSuperseded(name, own)) return
-    if (own.eolMs - Date.now() < LIFETIME_MS - REPUBLISH_MS / 2) this.#sign(own.keyName, key, own.value)
+    if (own.eolMs - Date.now() < LIFETIME_MS - this.#republishMs / 2) this.#sign(own.keyName, key, own.value)
     await this.#handOver(key.name)
   }
 }

@@ -16,13 +16,17 @@ import { promisify } from 'node:util'
 import type { FileRange } from '../core/blocks.js'
 import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
+import { native } from '../core/native.js'
 import { syncDirectorySync } from '../store/state-directory.js'
 import type { Store } from '../store/store.js'
 import type { StagingNode } from './node.js'
+import { SharedFd } from './shared-fd.js'
 
 const log = logger('staging:nursery')
 const datasync = promisify(fs.fdatasync)
 
+/** In the state directory. */
+const NAME = 'nursery'
 /** Content that a slot takes. */
 export const SLOT_CONTENT_BYTES = 64 * 1024
 const HEADER_BYTES = 16
@@ -31,6 +35,8 @@ const SLOT_BYTES = SLOT_CONTENT_BYTES + 4096
 const MAX_SLOTS = 8192
 /** Slots that were given back wait for a flush this long, or until so many wait. */
 const RECYCLE_MS = 1000
+/** FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */
+const PUNCH_HOLE = 0x03
 const RECYCLE_COUNT = 1024
 /** So many small files one after the other, and the next is expected to be one. */
 const SMALL_IN_A_ROW = 4
@@ -44,7 +50,7 @@ export interface WorkingRange {
 export class Nursery {
   readonly #store: Store
   readonly #path: string
-  #fd: number | undefined
+  #file: SharedFd | undefined
   /** Slots from here on were never used, and read as zeros. */
   #end = 0
   readonly #free: number[] = []
@@ -61,7 +67,8 @@ export class Nursery {
 
   constructor(store: Store) {
     this.#store = store
-    this.#path = join(store.path, 'nursery')
+    this.#path = join(store.path, NAME)
+    store.space.holders.add(() => this.#recycle())
   }
 
   /** Whether the next new file is likely to stay small: in most folders, files are of one kind. */
@@ -127,8 +134,11 @@ export class Nursery {
 
   #reuse(slots: number[]): void {
     if (this.#closed) return
+    const { isShort } = this.#store.space
     for (const slot of slots) {
-      if (!this.#readers.has(slot) && this.#released.delete(slot)) this.#free.push(slot)
+      if (this.#readers.has(slot) || !this.#released.delete(slot)) continue
+      this.#free.push(slot)
+      if (isShort) native.fallocate(this.#open().fd, PUNCH_HOLE, slot * SLOT_BYTES, SLOT_BYTES)
     }
     if (this.#taken.size + this.#released.size === 0) this.#empty()
   }
@@ -137,7 +147,7 @@ export class Nursery {
   #empty(): void {
     this.#free.length = 0
     this.#end = 0
-    if (this.#fd !== undefined) fs.ftruncateSync(this.#fd, 0)
+    if (this.#file !== undefined) fs.ftruncateSync(this.#file.fd, 0)
   }
 
   /** A node from before this start has its content here. @returns the size of that. */
@@ -145,7 +155,7 @@ export class Nursery {
     this.#taken.add(slot)
     this.#end = Math.max(this.#end, slot + 1)
     const header = Buffer.alloc(HEADER_BYTES)
-    if (fs.readSync(this.#file(), header, 0, HEADER_BYTES, slot * SLOT_BYTES) < HEADER_BYTES) return 0
+    if (fs.readSync(this.#open().fd, header, 0, HEADER_BYTES, slot * SLOT_BYTES) < HEADER_BYTES) return 0
     const sizeBytes = header.readUInt32LE(8)
     return header.readDoubleLE(0) === ino && sizeBytes <= SLOT_CONTENT_BYTES ? sizeBytes : 0
   }
@@ -181,12 +191,12 @@ export class Nursery {
   }
 
   #writeFromStart(slot: number, header: Buffer, data: Uint8Array): void {
-    const written = fs.writevSync(this.#file(), [header, data], slot * SLOT_BYTES) - HEADER_BYTES
+    const written = fs.writevSync(this.#open().fd, [header, data], slot * SLOT_BYTES) - HEADER_BYTES
     if (written < data.length) this.#put(slot, written, data.subarray(written))
   }
 
   #writeHeader(slot: number, ino: number, sizeBytes: number): void {
-    fs.writeSync(this.#file(), this.#headerOf(ino, sizeBytes), 0, HEADER_BYTES, slot * SLOT_BYTES)
+    fs.writeSync(this.#open().fd, this.#headerOf(ino, sizeBytes), 0, HEADER_BYTES, slot * SLOT_BYTES)
   }
 
   #headerOf(ino: number, sizeBytes: number): Buffer {
@@ -198,24 +208,29 @@ export class Nursery {
   #put(slot: number, offset: number, data: Uint8Array): void {
     const start = slot * SLOT_BYTES + HEADER_BYTES + offset
     for (let done = 0; done < data.length; )
-      done += fs.writeSync(this.#file(), data, done, data.length - done, start + done)
+      done += fs.writeSync(this.#open().fd, data, done, data.length - done, start + done)
   }
 
   /** All content of a node that has a slot. @throws CidfsError `IO`. */
   bytes({ slot = 0, sizeBytes }: StagingNode): Buffer {
     const bytes = Buffer.allocUnsafe(sizeBytes)
     const start = slot * SLOT_BYTES + HEADER_BYTES
-    const count = sizeBytes === 0 ? 0 : fs.readSync(this.#file(), bytes, 0, sizeBytes, start)
+    const count = sizeBytes === 0 ? 0 : fs.readSync(this.#open().fd, bytes, 0, sizeBytes, start)
     if (count === sizeBytes) return bytes
     throw new CidfsError('IO', 'the disk has lost a part of the file: write it anew', { path: this.#path })
   }
 
   /** A part of the content of a node that has a slot, which is nobody else's until the part has been read. */
   range({ slot = 0, sizeBytes }: StagingNode, offset: number, length: number): WorkingRange {
+    const file = this.#open().retain()
     this.#readers.set(slot, (this.#readers.get(slot) ?? 0) + 1)
     const available = Math.max(0, Math.min(length, sizeBytes - offset))
-    const range = { fd: this.#file(), offset: slot * SLOT_BYTES + HEADER_BYTES + offset, length: available }
-    return { range, release: () => this.#readEnded(slot) }
+    const range = { fd: file.fd, offset: slot * SLOT_BYTES + HEADER_BYTES + offset, length: available }
+    const release = (): void => {
+      file.release()
+      this.#readEnded(slot)
+    }
+    return { range, release }
   }
 
   #readEnded(slot: number): void {
@@ -226,21 +241,31 @@ export class Nursery {
 
   /** What was written to any slot before the call is on the disk when it resolves. */
   async sync(): Promise<void> {
-    await datasync(this.#file())
+    await datasync(this.#open().fd)
   }
 
   /** Nothing is read or written any more. */
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
-    if (this.#fd !== undefined) fs.closeSync(this.#fd)
-    this.#fd = undefined
+    this.#file?.release()
+    this.#file = undefined
   }
 
-  #file(): number {
-    if (this.#fd !== undefined) return this.#fd
-    this.#fd = fs.openSync(this.#path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600)
+  #open(): SharedFd {
+    if (this.#file !== undefined) return this.#file
+    this.#file = new SharedFd(this.#path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600)
     syncDirectorySync(this.#store.path)
-    return this.#fd
+    return this.#file
   }
+}
+
+/** How long the nursery of a store is; 0 when there is none. */
+export function nurseryBytes(store: Store): number {
+  return fs.statSync(join(store.path, NAME), { throwIfNoEntry: false })?.size ?? 0
+}
+
+/** How long it must be at least to hold so much in a slot. */
+export function endOfSlot(slot: number, sizeBytes: number): number {
+  return sizeBytes === 0 ? 0 : slot * SLOT_BYTES + HEADER_BYTES + sizeBytes
 }

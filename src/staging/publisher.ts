@@ -178,6 +178,7 @@ export class Publisher {
   async #publishSmall(first: Job): Promise<void> {
     const { store, queue } = this.#parts
     const batch: Batch = { candidates: [], others: [], bytes: 0 }
+    if (store.space.isShort) await store.space.giveBack() // what the batch before has left behind
     for (let job: Job | undefined = first; job !== undefined; ) {
       job = this.#prepareSlice(job, batch)
       if (job !== undefined) await nextTurn()
@@ -303,9 +304,11 @@ export class Publisher {
   async #publishDirectory(job: Job): Promise<void> {
     const { store, names, queue } = this.#parts
     const { generation } = names.get(job.ino)
+    const begun = performance.now()
     const entries = await this.#entriesOf(job.ino)
     if (entries === undefined) return void queue.putBack(job.ino)
     const published = await buildDirectory(entries, (cid, bytes) => void store.put(cid, bytes))
+    queue.noteCost(job.ino, performance.now() - begun)
     await store.flush()
     this.#commit([{ job, generation, published, leaves: [] }])
   }
@@ -359,7 +362,7 @@ export class Publisher {
       if (!sealed && !passedThrough) unneeded.push(node.object)
       delete node.object
     }
-    contents.leaveNursery(node)
+    contents.nursery.leave(node)
     Object.assign(node, { cid: published.cid.bytes, tsize: published.tsize, dirty: false })
     names.put(node)
     queue.clean(job.ino)

@@ -11,7 +11,7 @@ export class SharedFd {
   #users = 1
 
   /** Opens `path`; the caller is the first user. */
-  constructor(path: string, flags: string, mode?: number) {
+  constructor(path: string, flags: string | number, mode?: number) {
     this.fd = fs.openSync(path, flags, mode)
   }
 

@@ -104,7 +104,7 @@ export class Staging {
       this.contents.recover(node, resume)
       if (node.object !== undefined) used.add(node.object)
     }
-    this.contents.recovered()
+    this.contents.nursery.claimed()
     for (const object of this.#store.unsealedObjects()) if (!used.has(object)) this.#store.dropObject(object)
   }
 

@@ -64,6 +64,8 @@ export class Space {
   onShortage: ((isAwaited: boolean) => Promise<void>) | undefined
   /** Under way. */
   #relief: Promise<void> | undefined
+  /** Each gives back what somebody holds and does not need any more. Called one after another; may fail. */
+  readonly holders = new Set<() => Promise<void>>()
   /** Without a reserve the index has to make do with the pages that it has. */
   onReserve: ((isHeld: boolean) => void) | undefined
   /** There may be something to collect. */
@@ -107,6 +109,17 @@ export class Space {
   /** How much may be copied into packs before what was copied is removed. */
   get batchBytes(): number {
     return this.limited ? this.#heldBackBytes / 2 : 32 * MIB
+  }
+
+  /** Whether there is so little that what is not needed any more should go at once. */
+  get isShort(): boolean {
+    return this.limited && this.room() + this.#heldBackBytes < 8 * this.batchBytes
+  }
+
+  /** What can go without anybody's loss has gone when it resolves. */
+  async giveBack(): Promise<void> {
+    for (const holder of this.holders) await holder()
+    this.changed()
   }
 
   /** How often the disk was asked. */

@@ -7,6 +7,7 @@
  *     index.safe     the last state of the index that surely is on disk (see index-snapshot.ts)
  *     packs/<id>.car
  *     objects/<2 hex>/<id>
+ *     nursery         small staged files that are not published yet
  *
  * Invariant: nothing is written before the version is known to be ours, nor below the lock file before the
  * lock is held. Why flock and not the pid: the kernel gives the lock back however the holder dies.

@@ -97,6 +97,7 @@ export class Store implements BlockWriter {
     )
     this.#flusher = new Flusher(environment, this.containers, options.flushIntervalMs ?? FLUSH_INTERVAL_MS)
     environment.onFull = () => this.#diskFull()
+    this.space.holders.add(() => this.flushAndUnlink())
     this.space.onReserve = isHeld => this.#flusher.spare(!isHeld)
     this.#descriptors = new DescriptorCache(options.maxDescriptors ?? DESCRIPTORS, id => this.#pathOf(id))
     this.#objects = new Objects({

@@ -260,3 +260,18 @@ t.test('whoever publishes hears of everything that may have become ready', async
   fixture.queue.failed(file.ino, 'no')
   t.ok(calls > 0, 'a failure, for its delay')
 })
+
+t.test('a directory whose update was much work rests longer before the next', async t => {
+  const fixture = await Fixture.open(t)
+  const dir = fixture.make('dir', 'directory')
+  t.same(fixture.due(), ['dir'])
+  fixture.queue.noteCost(dir.ino, 60_000)
+  fixture.finish(dir)
+  const file = fixture.make('file', 'file', dir.ino)
+  t.same(fixture.due(), ['file'], 'files do not wait for it')
+  fixture.finish(file)
+  t.same(fixture.due(), [])
+  const delayMs = fixture.queue.nextDelayMs() ?? 0
+  t.ok(delayMs > 3000 && delayMs <= 5000, `${delayMs} ms, and no longer`)
+  await fixture.close()
+})

@@ -156,7 +156,10 @@ t.test('what was lost with the power reads as nothing, and not as somebody elseâ
 t.test('a nursery cut short fails what lay in it, and nothing else', async t => {
   const stage = await open(t, { idle: true })
   const ino = await stage.write('file', content(5000))
+  stage.staging.contents.saveAll()
   truncateSync(join(stage.dir, 'nursery'), 1000)
+  const { faults } = await checkStaging(stage.store)
+  t.match(faults, [{ path: 'file', problem: /^slot \d+ of the nursery is missing$/ }], 'fsck finds it')
   stage.staging.start()
   await until('it fails', () => stage.staging.queue.get(ino)?.error?.includes('lost a part') || undefined)
   for (let i = 0; i < WARM_UP; i++)
