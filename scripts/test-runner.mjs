@@ -26,13 +26,16 @@ const MAX_STDERR_CHARS = 20_000
 
 const running = new Set()
 
-/** Results in the order of `files`: { name, passed: number, failed: string[], skipped: string[] }. */
-export async function runTests(files, { jobs }) {
+/**
+ * Runs { file, suffix, env }: a compiled test file, what to add to its name, variables to add to its environment.
+ * Results in the same order: { name, passed: number, failed: string[], skipped: string[] }.
+ */
+export async function runTests(runs, { jobs }) {
   const scratch = mkdtempSync(join(tmpdir(), 'cidfs-test-'))
   const stop = () => killAll(scratch)
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop)
   try {
-    const results = await inParallel(files, jobs, (file, i) => runFile(file, join(scratch, String(i))))
+    const results = await inParallel(runs, jobs, (run, i) => runFile(run, join(scratch, String(i))))
     const left = mountsBelow(scratch).map(at => `left a mount behind: ${at}`)
     if (left.length > 0) results.push({ name: 'mounts', passed: 0, failed: left, skipped: [] })
     return results
@@ -51,13 +54,13 @@ async function inParallel(items, jobs, work) {
   return results
 }
 
-async function runFile(file, scratch) {
-  const name = relative(join(root, 'dist', 'test'), file).replace(/\.test\.js$/, '')
+async function runFile({ file, suffix, env: own }, scratch) {
+  const name = relative(join(root, 'dist', 'test'), file).replace(/\.test\.js$/, '') + suffix
   const startMs = performance.now()
   const { env, temp } = environment(scratch)
   const child = spawn(process.execPath, ['--enable-source-maps', file], {
     cwd: root,
-    env,
+    env: { ...env, ...own },
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true, // a process group of its own: what is left of it can be found and ended
   })

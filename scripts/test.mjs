@@ -1,6 +1,7 @@
 /**
  * `npm test [-- PART… ] [--jobs=N]`: setup, lint, then the tests; PART selects files by a part of their path.
  *
+ * Tests on mounts run once for each transport (transports.mjs).
  * Ends with the plain line `N passed, N failed, N skipped`. With CI=true a skipped test is a failure.
  */
 import { availableParallelism } from 'node:os'
@@ -9,17 +10,18 @@ import { filesBelow } from './build.mjs'
 import { findKubo } from './kubo.mjs'
 import { setup } from './setup.mjs'
 import { isMain, Problem, root, run, script } from './steps.mjs'
+import { runsOf } from './transports.mjs'
 
 async function test(args) {
   const jobs = Number(args.find(arg => arg.startsWith('--jobs='))?.slice('--jobs='.length) ?? defaultJobs())
   const parts = args.filter(arg => !arg.startsWith('--'))
   setup()
   run(join(root, 'node_modules', '.bin', 'biome'), ['check', '--error-on-warnings', '.'])
-  const files = select(parts)
+  const runs = select(parts)
   const kubo = findKubo()
   if (kubo !== undefined) process.env.CIDFS_TEST_IPFS = kubo
   const { runTests } = await import('./test-runner.mjs') // needs packages, which setup has just installed
-  const results = await runTests(files, { jobs })
+  const results = await runTests(runs, { jobs })
   process.exitCode = summarise(results)
 }
 
@@ -35,7 +37,9 @@ function select(parts) {
     return parts.length === 0 || parts.some(part => relative(tests, file).includes(part.replace(/\.ts$/, '')))
   })
   if (chosen.length === 0) throw new Problem(`no test file has ${parts.join(' or ')} in its path`)
-  return chosen
+  return chosen.flatMap(file => {
+    return runsOf(relative(tests, file)).map(({ suffix, env }) => ({ file, suffix, env }))
+  })
 }
 
 function summarise(results) {

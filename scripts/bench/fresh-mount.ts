@@ -1,4 +1,4 @@
-/** A cidfs contender that begins every round with an empty state. */
+/** A cidfs contender that begins every round with an empty state; `prepare` is not measured. */
 import type { Mount, MountOptions } from '../../test/support/mount.js'
 import type { Measured } from './probe.js'
 import type { Contender } from './row.js'
@@ -9,6 +9,7 @@ export function freshMount(
   name: string,
   options: MountOptions,
   measure: (mount: Mount, round: number) => Promise<Measured>,
+  prepare: (mount: Mount) => Promise<void> = async () => {},
 ): Contender {
   const scope = setting.newScope()
   let mount: Mount | undefined
@@ -16,6 +17,7 @@ export function freshMount(
     name,
     async prepare() {
       mount = await setting.cidfs.start(scope, options)
+      await prepare(mount)
       await setting.dropCaches()
     },
     measure: round => measure(mount!, round),

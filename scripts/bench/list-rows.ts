@@ -1,7 +1,8 @@
 /** `ls -l` of a large directory: from the network, from the disk, again. */
 import { freshMount } from './fresh-mount.js'
+import { fromPeer } from './from-peer.js'
 import { timeCommand } from './probe.js'
-import { dropped, fromPeer } from './read-rows.js'
+import { dropped } from './read-rows.js'
 import type { Contender, Row } from './row.js'
 import type { Setting } from './setting.js'
 

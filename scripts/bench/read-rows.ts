@@ -1,6 +1,7 @@
 /** Reading the large file: from the network, from the disk, from memory; and at random places. */
-import { emptyReader, type Kubos } from './daemons.js'
+
 import { freshMount } from './fresh-mount.js'
+import { fromPeer } from './from-peer.js'
 import { type Measured, readAll, readRandomly, type Seconds, timeCommand } from './probe.js'
 import type { Contender, Row } from './row.js'
 import type { Setting } from './setting.js'
@@ -9,6 +10,7 @@ import { percentile } from './statistics.js'
 const RANDOM_BYTES = 128 * 1024
 /** Times as good as Kubo's mount. */
 const FLOOR = 5
+const GATEWAY_FLOOR = 4
 
 /** `reader` of the Kubos has nothing, and is connected to `provider`, which serves cidfs as well. */
 export async function coldRead(setting: Setting): Promise<Row> {
@@ -26,24 +28,10 @@ export async function coldRead(setting: Setting): Promise<Row> {
   ]
   const rate = { key: 'seconds', unit: 'rate', sizeBytes } as const
   const outputs = [
-    { ...rate, title: 'read, cold, from a gateway' },
+    { ...rate, title: 'read, cold, from a gateway', floor: GATEWAY_FLOOR },
     { ...rate, title: 'read, cold, from the RPC', ours: 'by RPC' },
   ]
   return { name: 'cold-read', outputs, contenders, ...setting.machine.cacheNote }
-}
-
-/** A Kubo contender that has to get everything from the other Kubo. */
-export function fromPeer(
-  setting: Setting,
-  kubos: Kubos,
-  name: string,
-  measure: () => Promise<Measured>,
-): Contender {
-  const prepare = async () => {
-    await emptyReader(kubos)
-    await setting.dropCaches()
-  }
-  return { name, prepare, measure, pids: () => [kubos.reader.node.pid] }
 }
 
 /** A contender that finds nothing in the page cache. */

@@ -23,6 +23,8 @@ export interface Output {
   theirs?: string
   /** How many times as good as Kubo cidfs is to be. */
   floor?: number
+  /** The most that the figure of cidfs is to be. */
+  atMost?: number
 }
 
 export interface Contender {
@@ -120,8 +122,21 @@ export function ratioTo(
   return { value: others.value / own.value, least: others.least }
 }
 
-/** Undefined: there is no floor, or nothing to compare with. */
+/** Undefined: there is no floor and no bound, or nothing to compare with. */
 export function isMet(result: RowResult, output: Output): boolean | undefined {
+  if (output.atMost !== undefined) return isWithin(result, output, output.atMost)
   const ratio = ratioTo(result, 'Kubo', output)
   return output.floor === undefined || ratio === undefined ? undefined : ratio.value >= output.floor
+}
+
+function isWithin(
+  { results }: RowResult,
+  { key, ours = 'cidfs' }: Output,
+  atMost: number,
+): boolean | undefined {
+  const own = figureOf(
+    results.find(({ name }) => name === ours),
+    key,
+  )
+  return own && own.value <= atMost
 }

@@ -1,6 +1,7 @@
 /** All rows, in the order of the table. A row is made when its turn comes. */
 import { coldList, hotList, warmList } from './list-rows.js'
 import { memory } from './memory-row.js'
+import { coldReadFromPeer, streamFromPeer } from './peer-rows.js'
 import { publishBig, publishSmall } from './publish-rows.js'
 import { coldRead, hotRead, randomRead, warmRead } from './read-rows.js'
 import type { Row } from './row.js'
@@ -19,6 +20,7 @@ const PAGE = 4096
 
 export const ROWS: readonly RowMaker[] = [
   { name: 'cold-read', make: coldRead, needsKubo: true },
+  { name: 'cold-peer', make: coldReadFromPeer, needsKubo: true },
   { name: 'warm-read', make: warmRead },
   { name: 'hot-read', make: hotRead },
   { name: 'random-read', make: randomRead },
@@ -31,5 +33,6 @@ export const ROWS: readonly RowMaker[] = [
   { name: 'write-1-MiB-fsync', make: setting => writes(setting, MIB, true) },
   { name: 'write-4-KiB', make: setting => writes(setting, PAGE, false) },
   { name: 'write-4-KiB-fsync', make: setting => writes(setting, PAGE, true) },
+  { name: 'stream-peer', make: streamFromPeer, needsKubo: true },
   { name: 'memory', make: memory },
 ]

@@ -64,6 +64,11 @@ export class Setting {
     return this.#once('big-to-publish', path => makeBig(path, this.sizes.bigBytes))
   }
 
+  /** The large file that is changed again and again. */
+  bigToStream(): Promise<string> {
+    return this.#once('big-to-stream', path => makeBig(path, this.sizes.bigBytes))
+  }
+
   /** The directory that is listed. */
   entries(): Promise<string> {
     return this.#once('entries', path => makeDirectory(path, this.sizes.entries))

@@ -11,7 +11,7 @@ const HEAD = [
   'Kubo',
   'to raw',
   'to Kubo',
-  'floor',
+  'goal',
   'met?',
   'CPU s cidfs, Kubo',
   'beside it',
@@ -38,11 +38,16 @@ function cells(result: RowResult, output: Output, isFirst: boolean): string[] {
     ...columns.map(name => figure(find(name), output)),
     times(ratioTo(result, 'raw', output)),
     times(ratioTo(result, 'Kubo', output)),
-    output.floor === undefined ? '' : `${output.floor} x`,
-    met === undefined ? (output.floor === undefined ? '' : 'unknown') : met ? 'yes' : 'NO',
+    goal(output),
+    met === undefined ? (goal(output) === '' ? '' : 'unknown') : met ? 'yes' : 'NO',
     isFirst || output.ours ? cpu([find(columns[0]!), find(columns[2]!)]) : '',
     beside(result, output, isFirst),
   ]
+}
+
+function goal(output: Output): string {
+  if (output.atMost !== undefined) return `<= ${withUnit(output.atMost, output)}`
+  return output.floor === undefined ? '' : `${output.floor} x`
 }
 
 function figure(result: Result | undefined, output: Output): string {

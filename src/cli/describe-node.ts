@@ -15,6 +15,7 @@ export function describeNode(node: NodeReport | null): string[] {
   return [
     `  node     ${node.peerId}: ${count(node.connections, 'connection')}, ${bitswap} with bitswap; ${traffic}`,
     ...listening(node),
+    ...describeBlocks(node),
     ...node.missing.slice(0, MAX_LINES).map(describeMissing),
     ...node.routers.map(describeRouter),
     `  provide  ${describeProviding(node.providing)}`,
@@ -24,6 +25,20 @@ export function describeNode(node: NodeReport | null): string[] {
 function listening({ addresses }: NodeReport): string[] {
   if (addresses.length === 0) return ['  listen   nowhere: others cannot dial this node']
   return addresses.slice(0, MAX_LINES).map(address => `  listen   ${address}`)
+}
+
+/** The peers that have sent most, those that are left alone, and what was served. */
+function describeBlocks({ bitswap }: NodeReport): string[] {
+  if (bitswap === undefined) return []
+  const { peers, banned, served } = bitswap
+  const useful = peers.filter(({ blocks }) => blocks > 0).sort((a, b) => b.bytes - a.bytes)
+  return [
+    ...useful.slice(0, MAX_LINES).map(({ peerId, blocks, bytes, latencyMs }) => {
+      return `  from     ${peerId}: ${count(blocks, 'block')}, ${formatBytes(bytes)}, ${latencyMs} ms to answer`
+    }),
+    ...banned.slice(0, MAX_LINES).map(({ peerId, reason }) => `  dropped  ${peerId}: ${oneLine(reason)}`),
+    `  served   ${count(served.blocks, 'block')}, ${formatBytes(served.bytes)}`,
+  ]
 }
 
 function describeMissing({ id, error }: NodeReport['missing'][number]): string {

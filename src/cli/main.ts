@@ -7,6 +7,7 @@
 import { Command, CommanderError } from 'commander'
 import { VERSION } from '../daemon/version.js'
 import { cidCommand } from './commands/cid.js'
+import { doctorCommand } from './commands/doctor.js'
 import { existsCommand } from './commands/exists.js'
 import { exportCommand } from './commands/export.js'
 import { fsckCommand } from './commands/fsck.js'
@@ -46,6 +47,7 @@ function program(): Command {
     exportCommand,
     gcCommand,
     fsckCommand,
+    doctorCommand,
   ]
   for (const command of commands) cidfs.addCommand(command())
   for (const command of withSubcommands(cidfs)) {

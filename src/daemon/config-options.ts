@@ -158,7 +158,7 @@ export const OPTIONS: readonly Option[] = [
   {
     name: 'settle',
     argument: 'TIME',
-    help: 'how long after its last close a staged file is published (default: 150ms)',
+    help: 'how long after its last close a staged file is published (default: 50ms)',
     read: readDuration,
   },
   {

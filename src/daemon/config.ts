@@ -120,7 +120,7 @@ function compose(mountpoint: string, values: Values, env: Environment): Config {
     allowOther: values.get('allow-other') === true,
     space: spaceLimits(values),
     readDeadlineMs: (values.get('read-deadline') as number | undefined) ?? DEFAULT_READ_DEADLINE_MS,
-    settleMs: (values.get('settle') as number | undefined) ?? 150,
+    settleMs: (values.get('settle') as number | undefined) ?? 50,
     localNames: (values.get('local-names') as string[] | undefined) ?? DEFAULT_LOCAL_NAMES,
     log: text('log'),
   }

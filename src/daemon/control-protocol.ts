@@ -132,6 +132,13 @@ export interface MemoryReport {
   externalBytes: number
 }
 
+/** How late the main thread answers for being busy with something else, since the mount answers. */
+export interface StallReport {
+  p50Ms: number
+  p99Ms: number
+  maxMs: number
+}
+
 export interface StatusReport {
   version: string
   pid: number
@@ -151,6 +158,7 @@ export interface StatusReport {
   staging: StagingReport
   pins: PinsReport
   fuse: FuseReport
+  mainThread: StallReport
   memory: MemoryReport
 }
 

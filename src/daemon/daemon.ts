@@ -32,6 +32,7 @@ import { NodeServices } from './node-services.js'
 import { listPins, type PinParts } from './pin-actions.js'
 import { ownCommand, type Supervisor } from './sd-notify.js'
 import { SpaceKeeper } from './space-keeper.js'
+import { Stalls } from './stalls.js'
 import { statusReport } from './status.js'
 import {
   adopt,
@@ -106,6 +107,7 @@ class Daemon implements RunningDaemon {
   /** What lets another daemon go on with the mount. */
   #succession: Succession | undefined
   #watchdog: Watchdog | undefined
+  readonly #stalls = new Stalls()
   /** Under way, or done: the mount is another daemon's. */
   #upgrade: Promise<UpgradeResult> | undefined
   #left = false
@@ -136,6 +138,8 @@ class Daemon implements RunningDaemon {
     this.#undo.push(() => node.stop())
     this.#startFileSystem({ store, blocks, staging, pins }, { network, naming, node }, inheritance)
     await this.#startSession(this.#fs!, inheritance)
+    this.#stalls.start()
+    this.#undo.push(async () => this.#stalls.stop())
     const keeperPid = this.#supervisor?.keeper?.pid
     this.#control = await startControlServer({ ...config, keeperPid }, this.actions)
     this.#undo.push(() => this.#control?.close({ keepRecord: this.#left }))
@@ -242,10 +246,12 @@ class Daemon implements RunningDaemon {
         sources: () => network.status(),
         node: () => node.report(),
         fuse: () => this.#session?.report(),
+        stalls: () => this.#stalls.report(),
       })
     const controlFiles = {
       status: async () => `${JSON.stringify(await status(), null, 2)}\n`,
       pins: async () => `${JSON.stringify(await listPins(parts), null, 2)}\n`,
+      names: () => `${JSON.stringify(this.actions.names.published(), null, 2)}\n`,
     }
     const collector = new Collector(parts)
     const keeper = new SpaceKeeper(store, collector)

@@ -30,7 +30,7 @@ export function createNaming(config: Config, store: Store, client: NetworkClient
     deadlineMs: config.readDeadlineMs,
   })
   const shared = { keys: new NameKeys(config.stateDir), records: new NameRecords(store) }
-  const publisher = new NamePublisher({ ...shared, resolver, network })
+  const publisher = new NamePublisher({ ...shared, store, resolver, network })
   const directoryNames = new DirectoryNames({ ...shared, staging, publisher })
   return {
     names: resolver,

@@ -82,7 +82,7 @@ export class SpaceKeeper {
 
   async #makeRoom(): Promise<void> {
     const { space } = this.#store
-    if (space.takeDropped()) await this.#store.flushAndUnlink()
+    if (space.takeDropped()) await space.giveBack()
     const missing = space.comfortBytes - space.room()
     if (missing <= 0 || !space.takeGarbage()) return
     const beganMs = performance.now()

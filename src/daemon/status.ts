@@ -12,6 +12,7 @@ import type {
   PinsReport,
   SourceReport,
   StagingReport,
+  StallReport,
   StatusReport,
   StoreReport,
 } from './control-protocol.js'
@@ -30,6 +31,7 @@ export interface StatusParts {
   sources(): Promise<SourceStatus[]>
   node(): Promise<NodeReport | null>
   fuse(): SessionReport | undefined
+  stalls(): StallReport
 }
 
 export async function statusReport(parts: StatusParts): Promise<StatusReport> {
@@ -53,6 +55,7 @@ export async function statusReport(parts: StatusParts): Promise<StatusReport> {
     staging: stagingReport(parts.staging),
     pins: pinsReport(parts.pins),
     fuse: fuseReport(parts.fuse()),
+    mainThread: parts.stalls(),
     memory: { rssBytes: rss, heapUsedBytes: heapUsed, externalBytes: external },
   }
 }

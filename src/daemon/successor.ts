@@ -3,11 +3,13 @@
  *
  * Invariant: until the successor has said that it could start, nothing here has changed; from `go` on the mount is
  * its own, and this process only waits for its word to end. Whichever of the two fails, the kernel's requests wait.
- * They talk over the channel that Node makes between a process and its child.
+ * They talk over the channel that Node makes between a process and its child. It is no child, though, but an orphan
+ * from the start: the supervisor takes it for its own.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { CidfsError } from '../core/errors.js'
+import { keeperProgram } from './keeper.js'
 
 const PREPARE_TIMEOUT_MS = 60_000
 const READY_TIMEOUT_MS = 120_000
@@ -16,25 +18,24 @@ const CONNECTION_FD = 4
 const VARIABLE = 'CIDFS_SUCCESSOR_FD'
 
 /** What a successor says. `prepared`: it could start. */
-type Message = { prepared: true } | { ready: { pid: number } } | { failed: { message: string } }
+type Message = { prepared: { pid: number } } | { ready: { pid: number } } | { failed: { message: string } }
 
 export class Successor {
+  /** Passes the channel on, and ends. */
   readonly #child: ChildProcess
+  #pid: number | undefined
   readonly #said: Message[] = []
   #wake: () => void = () => {}
 
   /** `program`: node and its options, then the main file. It gets the command line of this process. */
   constructor(program: string[], connection: number, environment: Record<string, string>) {
-    const [command = '', ...words] = program
-    this.#child = spawn(command, [...words, ...process.argv.slice(2)], {
+    this.#child = spawn(keeperProgram(), ['--orphan', ...program, ...process.argv.slice(2)], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc', connection],
       env: { ...process.env, ...environment, [VARIABLE]: String(CONNECTION_FD) },
     })
     this.#child.on('message', message => this.#hear(message as Message))
     this.#child.once('error', err => this.#hear({ failed: { message: err.message } }))
-    this.#child.once('exit', (status, signal) =>
-      this.#hear({ failed: { message: `it ended with ${signal ?? `exit code ${status}`}` } }),
-    )
+    this.#child.once('disconnect', () => this.#hear({ failed: { message: 'it ended; the log says why' } }))
   }
 
   #hear(message: Message): void {
@@ -44,7 +45,7 @@ export class Successor {
 
   /** @throws CidfsError `NOT_SUPPORTED`: it cannot start. It has ended then. */
   async prepared(): Promise<void> {
-    await this.#until('prepared', PREPARE_TIMEOUT_MS)
+    this.#pid = (await this.#until('prepared', PREPARE_TIMEOUT_MS)).prepared.pid
   }
 
   /** Nothing of the mount is used here any more. @returns its pid, when the mount answers again. */
@@ -78,10 +79,10 @@ export class Successor {
 
   /** Ends a successor that is not wanted. */
   async end(): Promise<void> {
-    const { exitCode, signalCode, pid } = this.#child
-    if (exitCode !== null || signalCode !== null || pid === undefined) return
-    this.#child.kill('SIGKILL')
-    await once(this.#child, 'exit')
+    if (!this.#child.connected) return
+    if (this.#pid === undefined) return this.#child.disconnect() // it ends when it wants to say something
+    process.kill(this.#pid, 'SIGKILL')
+    await once(this.#child, 'disconnect')
   }
 
   /** It lives on without us. */
@@ -102,7 +103,7 @@ export function successorDescriptor(): number | undefined {
 export async function waitForGo(): Promise<void> {
   const go = once(process, 'message')
   process.once('disconnect', abandon)
-  process.send?.({ prepared: true } satisfies Message)
+  process.send?.({ prepared: { pid: process.pid } } satisfies Message)
   await go
   process.off('disconnect', abandon)
 }

@@ -1,13 +1,14 @@
 /**
  * The thread that watches the main thread, says where it hangs, and ends the process.
  *
- * Invariant: nothing here waits for the main thread without a time limit. A thread that runs JavaScript answers a
- * debugger in the midst of its loop; one that is in the kernel does not, and then the kernel is asked.
+ * Invariant: what can be said without the main thread is said first. A thread that runs JavaScript answers a debugger
+ * in the midst of its loop; one that is in a system call does not, and then this thread may hang with it: the end is
+ * left to the supervisor.
  */
 import { readFileSync, writeSync } from 'node:fs'
 import { type Debugger, Session } from 'node:inspector'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { workerData } from 'node:worker_threads'
+import { parentPort, workerData } from 'node:worker_threads'
 import type { WatchdogData } from './watchdog.js'
 
 const DUMP_TIMEOUT_MS = 2000
@@ -31,14 +32,19 @@ async function watch(): Promise<void> {
 async function dump(): Promise<string> {
   const session = new Session()
   session.connectToMainThread()
+  const urls = new Map<string, string>()
+  session.on('Debugger.scriptParsed', ({ params: { scriptId, url } }) => urls.set(scriptId, url))
   const paused = new Promise<string>(resolve => {
     session.on('Debugger.paused', ({ params }) => {
-      inFlight(session, params.callFrames[0]?.callFrameId, text => resolve(stackOf(params.callFrames) + text))
+      inFlight(session, params.callFrames[0]?.callFrameId, text =>
+        resolve(stackOf(params.callFrames, urls) + text),
+      )
     })
   })
   session.post('Debugger.enable')
   session.post('Debugger.pause')
-  return Promise.race([paused, sleep(DUMP_TIMEOUT_MS).then(kernelStack)])
+  const nothing = 'the main thread does not answer a debugger: it is not running JavaScript\n'
+  return Promise.race([paused, sleep(DUMP_TIMEOUT_MS, nothing)])
 }
 
 function inFlight(session: Session, callFrameId = '', done: (text: string) => void): void {
@@ -50,10 +56,10 @@ function inFlight(session: Session, callFrameId = '', done: (text: string) => vo
   })
 }
 
-function stackOf(frames: Debugger.CallFrame[]): string {
-  const lines = frames.map(({ functionName, url, location }) => {
-    const { lineNumber, columnNumber = 0 } = location
-    return `  at ${functionName || '(anonymous)'} (${url}:${lineNumber + 1}:${columnNumber + 1})\n`
+function stackOf(frames: Debugger.CallFrame[], urls: Map<string, string>): string {
+  const lines = frames.map(({ functionName, location }) => {
+    const { scriptId, lineNumber, columnNumber = 0 } = location
+    return `  at ${functionName || '(anonymous)'} (${urls.get(scriptId) ?? ''}:${lineNumber + 1}:${columnNumber + 1})\n`
   })
   return `the main thread:\n${lines.join('')}`
 }
@@ -68,11 +74,13 @@ function kernelStack(): string {
     }
   }
   const lines = ['wchan', 'syscall', 'stack'].map(name => `  ${name}: ${read(name)}\n`)
-  return `the main thread does not run JavaScript:\n${lines.join('')}`
+  return `in the kernel:\n${lines.join('')}`
 }
 
+parentPort?.postMessage('watching')
 await watch()
 const head = `${new Date().toISOString()} cidfs (pid ${process.pid}): the main thread has hung for ${limitMs / 1000} s\n`
-const text = await dump().catch(err => `no stack: ${String(err)}\n`)
-writeSync(STDERR, `${head}${text}ending this daemon, so that another goes on\n`)
+writeSync(STDERR, `${head}${kernelStack()}`)
+writeSync(STDERR, await dump().catch(err => `no stack: ${String(err)}\n`))
+writeSync(STDERR, 'ending this daemon, so that another goes on\n')
 process.kill(process.pid, 'SIGKILL')

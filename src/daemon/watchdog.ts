@@ -53,6 +53,7 @@ export class Watchdog {
 
   #watch(workerData: WatchdogData): void {
     const worker = new Worker(new URL('./watchdog-worker.js', import.meta.url), { workerData })
+    worker.once('message', () => log('watching'))
     worker.on('error', err => log('the worker has died: %O', err))
     worker.unref()
     this.#worker = worker

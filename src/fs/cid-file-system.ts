@@ -5,7 +5,7 @@
  * nodes of different trees are EXDEV. It runs under any transport, and under none (the tests drive it directly).
  */
 import { statfs } from 'node:fs/promises'
-import { CidfsError } from '../core/errors.js'
+import { CidfsError, codeOf } from '../core/errors.js'
 import { type MaybePromise, then } from '../core/maybe-promise.js'
 import type { BlockService } from '../sources/block-service.js'
 import type { NameResolver } from '../sources/names.js'
@@ -177,8 +177,25 @@ export class CidFileSystem implements FileSystem {
     )
   }
 
-  #changing(ctx: Context, change: () => MaybePromise<void>): MaybePromise<void> {
-    return this.#performed.once(ctx, change, () => {})
+  /** Names are removed and changed on a full disk, too: after a flush the index has room for it. */
+  #changing<N extends Uint8Array[]>(
+    ctx: Context,
+    names: N,
+    change: (...names: N) => MaybePromise<void>,
+  ): MaybePromise<void> {
+    const attempt = (given: N) =>
+      this.#performed.once(
+        ctx,
+        () => change(...given),
+        () => {},
+      )
+    try {
+      return attempt(names)
+    } catch (err) {
+      if (codeOf(err) !== 'NO_SPACE') throw err
+      const kept = names.map(name => Uint8Array.from(name)) as N
+      return this.#store.space.giveBack().then(() => attempt(kept))
+    }
   }
 
   /** What a request has made that is repeated. */
@@ -206,11 +223,11 @@ export class CidFileSystem implements FileSystem {
   }
 
   unlink(parent: Ino, name: Uint8Array, ctx: Context): MaybePromise<void> {
-    return this.#changing(ctx, () => this.#tree(parent).unlink(parent, name, ctx))
+    return this.#changing(ctx, [name], kept => this.#tree(parent).unlink(parent, kept, ctx))
   }
 
   rmdir(parent: Ino, name: Uint8Array, ctx: Context): MaybePromise<void> {
-    return this.#changing(ctx, () => this.#tree(parent).rmdir(parent, name, ctx))
+    return this.#changing(ctx, [name], kept => this.#tree(parent).rmdir(parent, kept, ctx))
   }
 
   rename(
@@ -221,8 +238,8 @@ export class CidFileSystem implements FileSystem {
     flags: number,
     ctx: Context,
   ): MaybePromise<void> {
-    return this.#changing(ctx, () =>
-      this.#sameTree(parent, newParent).rename(parent, name, newParent, newName, flags, ctx),
+    return this.#changing(ctx, [name, newName], (from, to) =>
+      this.#sameTree(parent, newParent).rename(parent, from, newParent, to, flags, ctx),
     )
   }
 

@@ -46,7 +46,9 @@ export class LinkNodes {
   /** Counted as one lookup. */
   lookup(name: string, target: string): LinkNode {
     const ino = this.inoOf(name, target)
-    const node = this.#nodes.get(ino) ?? { ino, name, target, nlookup: 0 }
+    // how often the kernel holds what an earlier daemon gave it is not known: it stays until the mount ends
+    const nlookup = this.#db.doesExist(ino) ? Number.POSITIVE_INFINITY : 0
+    const node = this.#nodes.get(ino) ?? { ino, name, target, nlookup }
     if (node.nlookup++ === 0) this.#db.putSync(ino, { name, target })
     this.#nodes.set(ino, node)
     return node

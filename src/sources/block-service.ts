@@ -70,7 +70,7 @@ export class BlockService implements BlockReader {
   /** Sees to it that the block is held here, without reading it if it is. */
   ensure(cid: CID, options: ReadOptions = {}): MaybePromise<void> {
     if (isIdentity(cid) || this.#store.has(cid)) return undefined
-    const fetched = this.#fetch(cid, options)
+    const fetched = this.#fetch(cid, options, false)
     return isPromise(fetched) ? fetched.then(() => undefined) : undefined
   }
 
@@ -106,12 +106,13 @@ export class BlockService implements BlockReader {
     }
   }
 
-  #fetch(cid: CID, options: ReadOptions): Promise<Uint8Array> {
+  /** Unless `reads`, nobody looks at the bytes that it resolves to. */
+  #fetch(cid: CID, options: ReadOptions, reads = true): Promise<Uint8Array> {
     const key = keyOf(cid)
     const running = this.#fetches.get(key)
     const shared = running ?? this.#start(key, cid, options.priority ?? 'demand')
     const { signal, deadlineMs = this.#readDeadlineMs, priority = 'demand' } = options
-    const joined = shared.join({ signal, deadlineMs, priority })
+    const joined = shared.join({ signal, deadlineMs, priority, reads })
     return options.mustKeep === true ? joined.then(bytes => this.#kept(cid, bytes)) : joined
   }
 

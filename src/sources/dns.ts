@@ -36,11 +36,18 @@ export function txtResolver(setting: DnsSetting): TxtResolver {
   return setting === 'system' ? new SystemResolver() : new HttpResolver(setting)
 }
 
-class SystemResolver implements TxtResolver {
+export class SystemResolver implements TxtResolver {
   readonly name = 'the system DNS resolver'
+  readonly #servers: string[] | undefined
+
+  /** `servers` replace those of the system. */
+  constructor(servers?: string[]) {
+    this.#servers = servers
+  }
 
   async resolve(name: string, signal: AbortSignal): Promise<TxtAnswer> {
     const resolver = new Resolver()
+    if (this.#servers !== undefined) resolver.setServers(this.#servers)
     const cancel = () => resolver.cancel()
     signal.addEventListener('abort', cancel)
     try {

@@ -121,9 +121,8 @@ class Collector implements Dispatcher.DispatchHandler {
     const { method, onChunk } = this.#request
     if (status !== 200 || method === 'HEAD' || onChunk !== undefined) return
     const length = Number(headers['content-length'])
-    // Unpooled, so that the ArrayBuffer can be transferred; not zeroed, since it is filled or dropped.
     if (length > this.#request.limitBytes) this.#tooLong()
-    else if (length > 0) this.#body = Buffer.allocUnsafeSlow(length)
+    else if (length > 0) this.#body = Buffer.from(blockMemory(length).buffer)
   }
 
   onResponseData(_: Dispatcher.DispatchController, chunk: Buffer): void {

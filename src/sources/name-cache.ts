@@ -25,9 +25,9 @@ interface StoredEntry extends Omit<NameEntry, 'signed'> {
 
 /** Nobody asks more often, whatever a record says. */
 const MIN_TTL_MS = 1_000
-const MAX_ENTRIES = 4096
+const MAX_ENTRIES = 1024
 /** Removed together, so that the search for the oldest is rare. */
-const REMOVED_AT_ONCE = 256
+const REMOVED_AT_ONCE = 128
 
 export class NameCache {
   readonly #entries: Database<StoredEntry, string>

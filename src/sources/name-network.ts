@@ -15,8 +15,8 @@ export function nameNetwork(client: NetworkClient): NameNetwork {
       return client.unavailable === undefined ? undefined : 'offline, or no source is configured'
     },
     find: (name, { signal, deadlineMs }) => {
-      const inTimeMs = Math.max(deadlineMs - GRACE_MS, deadlineMs / 2)
-      return client.call('findRecord', { name, deadlineMs: inTimeMs }, { signal, deadlineMs })
+      const untilMs = Date.now() + Math.max(deadlineMs - GRACE_MS, deadlineMs / 2)
+      return client.call('findRecord', { name, untilMs }, { signal, deadlineMs })
     },
     publish: (name, record, { signal }) =>
       client.call('publishRecord', { name, record }, { signal, deadlineMs: 70_000 }),

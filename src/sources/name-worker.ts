@@ -38,11 +38,9 @@ export class NameWorker {
     this.#network = new IpnsNetwork([...dht, ...this.#servers])
   }
 
-  findRecord(
-    { name, deadlineMs }: { name: Uint8Array; deadlineMs: number },
-    signal: AbortSignal,
-  ): Promise<Found> {
-    return this.#network.find(name, AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]))
+  findRecord({ name, untilMs }: { name: Uint8Array; untilMs: number }, signal: AbortSignal): Promise<Found> {
+    const late = AbortSignal.timeout(Math.max(0, untilMs - Date.now()))
+    return this.#network.find(name, AbortSignal.any([signal, late]))
   }
 
   publishRecord(

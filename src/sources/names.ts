@@ -52,6 +52,8 @@ const IN_USE_MS = 60 * 60_000
 const MAX_IN_USE = 256
 const TICK_MS = 1_000
 const MAX_REFRESHES = 4
+/** Who waited may have left, the search goes on. */
+const MAX_SEARCHES = 256
 const MAX_FAILURES = 1024
 
 interface Failure {
@@ -172,6 +174,8 @@ export class NameResolver {
   #shared(name: Name): Promise<NameEntry> {
     const running = this.#running.get(name.text)
     if (running !== undefined) return running
+    if (this.#running.size >= MAX_SEARCHES)
+      throw new CidfsError('BUSY', 'too many names are looked up at a time')
     const search = this.#search(name).finally(() => this.#running.delete(name.text))
     search.catch(() => {}) // those who waited may have left
     this.#running.set(name.text, search)

@@ -26,8 +26,9 @@ export function blockLocator(
   store: Store,
   serve: 'all' | 'pinned' | 'off',
   links: Links,
+  { maxAgeMs = MAX_AGE_MS } = {},
 ): Handlers<MainMethods> {
-  const pinned = serve === 'pinned' ? new PinnedBlocks(store, links) : undefined
+  const pinned = serve === 'pinned' ? new PinnedBlocks(store, links, maxAgeMs) : undefined
   const place = (bytes: Uint8Array): BlockPlace | null => {
     const cid = CID.decode(bytes)
     const location = isIdentity(cid) ? undefined : store.locate(cid)
@@ -49,6 +50,7 @@ export function blockLocator(
 class PinnedBlocks {
   readonly #store: Store
   readonly #links: Links
+  readonly #maxAgeMs: number
   #seen = new Seen()
   #changes = -1
   #madeAt = Number.NEGATIVE_INFINITY
@@ -56,9 +58,10 @@ class PinnedBlocks {
   /** A block was asked for that is held and not in the set: it may have moved. */
   #missed = false
 
-  constructor(store: Store, links: Links) {
+  constructor(store: Store, links: Links, maxAgeMs: number) {
     this.#store = store
     this.#links = links
+    this.#maxAgeMs = maxAgeMs
   }
 
   has(location: { container: number; offset: number; length: number }): boolean {
@@ -70,8 +73,12 @@ class PinnedBlocks {
   /** The first time it is waited for; later the old set does until the new one is there. */
   async refresh(): Promise<void> {
     const stale = this.#missed || this.#store.pins.changes !== this.#changes
-    const old = performance.now() - this.#madeAt > MAX_AGE_MS
-    if (stale && old) this.#making ??= this.#make()
+    const old = performance.now() - this.#madeAt > this.#maxAgeMs
+    if (stale && old) {
+      this.#making ??= this.#make().finally(() => {
+        this.#making = undefined
+      })
+    }
     if (this.#changes === -1) await this.#making
   }
 
@@ -89,7 +96,6 @@ class PinnedBlocks {
       log('pinned blocks could not be listed: %s', messageOf(err))
     } finally {
       this.#madeAt = performance.now()
-      this.#making = undefined
     }
   }
 }

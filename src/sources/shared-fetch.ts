@@ -20,6 +20,8 @@ export interface Reader {
   signal: AbortSignal | undefined
   deadlineMs: number
   priority: Priority
+  /** Whether it looks at the bytes, and does not only wait for them. */
+  reads: boolean
 }
 
 /** What the owner does when it is over. `arrived` and `failed` come before the readers are told. */
@@ -47,6 +49,8 @@ export class SharedFetch {
   /** When the network gives up; 0 until it is asked. */
   #networkDeadlineAt = 0
   #over = false
+  /** Somebody looks at the bytes. */
+  #read = false
 
   /** Begins with the first `join`. */
   constructor(cid: CID, priority: Priority, network: Network, events: SharedFetchEvents) {
@@ -58,6 +62,7 @@ export class SharedFetch {
 
   /** The block, for one more reader. */
   join(reader: Reader): Promise<Uint8Array> {
+    this.#read ||= reader.reads
     const promise = this.#wait(reader)
     if (this.#networkDeadlineAt === 0 && !this.#over) void this.#run(reader.deadlineMs)
     else if (reader.priority === 'demand') this.#raise()
@@ -120,6 +125,7 @@ export class SharedFetch {
     this.#end()
     this.#events.arrived(bytes)
     for (const waiting of [...this.#waiting]) waiting.settle(bytes)
+    if (!this.#read) this.#network.release?.(bytes)
   }
 
   #networkFailed(error: CidfsError): void {

@@ -6,6 +6,7 @@
  * Why lazily started: the thread takes tens of milliseconds to load, which no mount should wait for.
  */
 import { Worker } from 'node:worker_threads'
+import { isReusable } from '../core/block-memory.js'
 import type { CID } from '../core/cid.js'
 import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
@@ -42,6 +43,8 @@ export interface Network {
   fetch(cid: CID, options?: FetchOptions): Promise<Uint8Array>
   /** A fetch that was started as read-ahead, known by its signal, has become one that somebody waits for. */
   raise(signal: AbortSignal): void
+  /** Nobody reads these bytes of a `fetch` any more; they are gone afterwards. */
+  release?(bytes: Uint8Array): void
 }
 
 interface Pending {
@@ -168,6 +171,12 @@ export class NetworkClient implements Network {
     if (id === undefined || pending === undefined || pending.priority === 'demand') return
     pending.priority = 'demand'
     this.#post({ op: 'raise', id })
+  }
+
+  release(bytes: Uint8Array): void {
+    if (!isReusable(bytes)) return
+    const buffer = bytes.buffer as ArrayBuffer
+    this.#worker?.postMessage({ op: 'reuse', buffer } satisfies ToWorker, [buffer])
   }
 
   /** One line per configured source; an unresponsive worker is reported as such, never waited for. */

@@ -66,7 +66,10 @@ export class WorkerNode {
   }
 
   readonly handlers: Handlers<WorkerMethods> = {
-    nodeStatus: () => this.runner?.status() ?? NODE_OFF,
+    nodeStatus: () =>
+      this.#running === undefined
+        ? NODE_OFF
+        : { ...this.#running.node.status(), bitswap: this.#running.bitswap.report },
     findProviders: ({ cid, limit, deadlineMs }, signal) =>
       this.#findProviders(CID.decode(cid), limit, AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)])),
     provide: ({ cid }, signal) =>

@@ -27,8 +27,8 @@ export interface WorkerMethods {
   findProviders(args: { cid: Uint8Array; limit: number; deadlineMs: number }): Provider[]
   /** Tells the routers that the block is here; returns how many peers took the record. */
   provide(args: { cid: Uint8Array }): number
-  /** The newest valid record of the key with that multihash, of those that come until `deadlineMs`. */
-  findRecord(args: { name: Uint8Array; deadlineMs: number }): Found
+  /** The newest valid record of the key with that multihash, of those that come until then (since the epoch). */
+  findRecord(args: { name: Uint8Array; untilMs: number }): Found
   /** Gives a signed record to every place that takes records. */
   publishRecord(args: { name: Uint8Array; record: Uint8Array }): PutOutcome[]
   /** Who has a block, as far as it is known after `timeoutMs`. */
@@ -54,6 +54,8 @@ export type ToWorker =
   /** Somebody waits for it now. */
   | { op: 'raise'; id: number }
   | { op: 'status'; id: number }
+  /** Memory of a block that nobody reads any more. */
+  | { op: 'reuse'; buffer: ArrayBuffer }
   /** Answered by the end of the thread. */
   | { op: 'close' }
   | CallMessage

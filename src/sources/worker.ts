@@ -6,6 +6,7 @@
  * Why: hashing and the handling of sockets would otherwise stand between the kernel and its replies.
  */
 import { parentPort, workerData } from 'node:worker_threads'
+import { reuse } from '../core/block-memory.js'
 import { CID } from '../core/cid.js'
 import { CidfsError, codeOf, type ErrorCode, messageOf } from '../core/errors.js'
 import { type CallMessage, Calls, isCallMessage } from './calls.js'
@@ -58,6 +59,9 @@ port.on('message', (message: ToWorker) => {
       break
     case 'raise':
       races.get(message.id)?.raise()
+      break
+    case 'reuse':
+      reuse(message.buffer)
       break
     case 'status':
       void sendStatus(message.id)

@@ -40,13 +40,15 @@ t.test('without options: the defaults', async t => {
     gateways: DEFAULT_GATEWAYS,
     kubo: undefined,
     provide: 'roots',
+    dns: 'system',
     offline: false,
     isolated: false,
     transport: 'native',
     passthrough: 'auto',
     allowOther: false,
+    space: { maxBytes: undefined, minFree: undefined },
     readDeadlineMs: 30_000,
-    settleMs: 150,
+    settleMs: 50,
     localNames: ['.*.sw?', '*.part', '*.crdownload', '*~'],
     log: undefined,
   })
@@ -211,4 +213,17 @@ t.test('only near names are suggested', async t => {
     ['Gateways', 'read_deadline', 'ofline', 'lgo', 'xyz'].map(typo => nearest(typo, names)),
     ['gateway', 'read-deadline', 'offline', undefined, undefined],
   )
+})
+
+t.test('DNS names are resolved by the system unless somebody else is named, or nobody', async t => {
+  const dns = async (options: RawOptions) => (await loadConfig('/mnt', options, EMPTY)).dns
+  t.equal(await dns({ isolated: true }), undefined)
+  t.equal(await dns({ isolated: true, dns: 'system' }), 'system')
+  t.equal(await dns({ dns: 'https://dns.example/dns-query' }), 'https://dns.example/dns-query')
+  t.equal(await dns({ dns: 'off' }), undefined)
+  t.equal(await dns({ dns: 'system', offline: true }), undefined)
+  await t.rejects(dns({ dns: '8.8.8.8' }), {
+    code: 'BAD_CONFIG',
+    message: /--dns must be "system", "off", or the URL/,
+  })
 })

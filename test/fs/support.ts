@@ -123,7 +123,7 @@ export class World {
     const names = options.names?.(store) ?? new NameResolver(store, NO_NAMES)
     const whoHas = async (cid: CID) => `{"cid":"${cid}"}\n`
     const publishing = { keys: new NameKeys(dir), records: new NameRecords(store), resolver: names }
-    const publisher = new NamePublisher({ ...publishing, network: NO_NAMES.network })
+    const publisher = new NamePublisher({ ...publishing, store, network: NO_NAMES.network })
     const directoryNames = new DirectoryNames({ staging, ...publishing, publisher })
     const parts = { store, blocks, staging, pins, names, directoryNames, whoHas }
     const fs = new CidFileSystem({ ...parts, controlFiles, resume })

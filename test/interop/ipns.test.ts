@@ -1,7 +1,7 @@
 /** Names that a real Kubo publishes and we resolve, and the other way round; keys that both can read. */
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import type { KeyReport, NameReport, PublishReport } from '../../src/daemon/name-protocol.js'
+import type { KeyReport, PublishReport } from '../../src/daemon/name-protocol.js'
 import { askOne } from '../mount/ask.js'
 import { cli, json } from '../mount/pinned.js'
 import { KuboNode, missingKubo } from '../support/kubo.js'
@@ -12,7 +12,7 @@ import { until } from '../support/until.js'
 t.setTimeout(180_000)
 
 const skip = await missingKubo()
-const [HELLO, BYE] = ['bafkqac3imvwgy3zao5xxe3de', 'bafkqabtcpfsse3i']
+const [HELLO, BYE] = ['bafkqablimvwgy3y', 'bafkqaa3cpfsq']
 
 /** Nodes of one DHT on this machine, whose routing others may use over HTTP. */
 async function kubos(t: Test, count: number): Promise<KuboNode[]> {
@@ -88,7 +88,7 @@ t.test('our name is resolved by a Kubo, through a DHT', { skip }, async t => {
   const { stdout } = await mount.cli(args, { timeoutMs: 60_000 })
   t.match(JSON.parse(stdout), { state: 'published', outcomes: [{ routing: 'dht', error: null }] })
   t.equal(await kuboResolves(reader, name), `/ipfs/${HELLO}`)
-  await cli(mount, ['ipns', 'publish', 'site', BYE])
+  await json<PublishReport>(mount, ['ipns', 'publish', 'site', BYE])
   await until('the new value is there', async () => (await kuboResolves(reader, name)) === `/ipfs/${BYE}`)
 })
 
@@ -127,8 +127,5 @@ t.test('keys go from a Kubo to us and back, and a name never goes back', { skip 
   const imported = await node.ipfs(['key', 'import', 'ours', join(dir, 'ours')])
   t.equal(imported.stdout.trim(), ours.name)
   await node.ipfs(['name', 'publish', '--allow-offline', '--key=ours', `/ipfs/${BYE}`])
-  await json(mount, ['ipns', 'ls'])
   t.equal(await kuboResolves(node, ours.name), `/ipfs/${BYE}`)
-  const [report] = await json<NameReport[]>(mount, ['ipns', 'ls'])
-  t.match(report, { name: /^k51/ })
 })

@@ -1,20 +1,18 @@
-import { mkdir, readdir, readlink, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readdir } from 'node:fs/promises'
 import t from 'tap'
 import { cidOf } from '../../src/core/cid.js'
-import type { KeyReport, NameReport, PublishReport } from '../../src/daemon/name-protocol.js'
 import { generateKey, type NameKey } from '../../src/p2p/ipns-key.js'
 import { signRecord } from '../../src/p2p/ipns-record.js'
 import { Dag } from '../support/dag.js'
 import { TestGateway } from '../support/gateway.js'
 import { Mount } from '../support/mount.js'
 import { type RecordServer, startDns, startRouter } from '../support/name-servers.js'
-import { until } from '../support/until.js'
-import { askOne } from './ask.js'
-import { cli, json } from './pinned.js'
-import { waitFor, xattr } from './staged.js'
+import { isNative } from '../support/transport.js'
+import { target, until, withRouter } from './names.js'
+import { cli } from './pinned.js'
+import { xattr } from './staged.js'
 
-t.setTimeout(120_000)
+t.setTimeout(180_000)
 
 const ABSENT = cidOf(0x55, Buffer.from('nowhere'))
 const HOUR_MS = 3_600_000
@@ -27,14 +25,6 @@ function put(router: RecordServer, key: NameKey, value: string, over: object = {
   router.records.set(key.name.text, record(key, value, over))
   return key.name.text
 }
-
-/** Where a link in `ipns/` leads, or the name of the errno. */
-async function target(mount: Mount, name: string): Promise<string> {
-  const { bytes, errno } = await askOne({ op: 'readlink', path: mount.path('ipns', name) })
-  return bytes?.toString() ?? errno!
-}
-
-const withRouter = (router: RecordServer) => ['--router', router.url, '--dht', 'off']
 
 t.test('a key leads to content through a delegated router', async t => {
   const [gateway, router] = [await TestGateway.start(t), await startRouter(t)]
@@ -88,8 +78,8 @@ t.test('what cannot be a name does not exist, and asks nobody', async t => {
     t.equal(await target(mount, name), 'ENOENT', name)
   }
   t.same([router.gets, dns.asked], [0, []])
-  for (const errno of ['touch', 'mkdir'].map(tool => mount.run(tool, ['ipns/x.org']))) {
-    await t.rejects(errno, /Read-only file system/)
+  for (const tool of ['touch', 'mkdir']) {
+    await t.rejects(mount.run(tool, ['ipns/x']), /Read-only file system/, tool)
   }
 })
 
@@ -112,22 +102,34 @@ t.test('a record that is not valid leads nowhere, and the newest valid one wins'
   t.equal(await target(mount, key.name.text), `../ipfs/${ABSENT}`)
 })
 
-t.test('a name that nobody answers for fails at the deadline, and can be interrupted before', async t => {
+t.test('a name that nobody answers for fails at the deadline', async t => {
   const router = await startRouter(t)
   router.hang = true
   const mount = await Mount.start(t, { args: [...withRouter(router), '--read-deadline', '2s'] })
-  const [slow, interrupted] = [generateKey().name.text, generateKey().name.text]
+  const slow = generateKey().name.text
   t.equal(await target(mount, slow), 'EIO')
-  t.match(await xattr(mount, 'ipns', 'user.ipfs.error'), new RegExp(`${slow}.*no answer in time`))
-  const script = `
+  t.match(
+    await xattr(mount, 'ipns', 'user.ipfs.error'),
+    new RegExp(`${slow}.*(no answer in time|within 2000 ms)`),
+  )
+})
+
+// fuse-native passes no interrupts on
+if (isNative) {
+  t.test('waiting for a name can be interrupted', async t => {
+    const router = await startRouter(t)
+    router.hang = true
+    const mount = await Mount.start(t, { args: withRouter(router) })
+    const script = `
 import os, signal, sys
 signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(InterruptedError()))
 signal.setitimer(signal.ITIMER_REAL, 0.3)
 try: os.readlink(sys.argv[1])
 except InterruptedError: print('interrupted')`
-  const { stdout } = await mount.run('python3', ['-c', script, `ipns/${interrupted}`])
-  t.equal(stdout, 'interrupted\n')
-})
+    const { stdout } = await mount.run('python3', ['-c', script, `ipns/${generateKey().name.text}`])
+    t.equal(stdout, 'interrupted\n')
+  })
+}
 
 t.test('a name leads elsewhere when its TTL is over, without being asked for', async t => {
   const router = await startRouter(t)
@@ -157,132 +159,4 @@ t.test('the last valid record is used when nobody can be asked', async t => {
   t.equal(await target(second, name), '../ipfs/bafkqaaa')
   t.equal(await target(second, 'example.org'), '../ipfs/bafkqaaa')
   t.equal(await target(second, generateKey().name.text), 'EIO', 'one that was never seen')
-})
-
-t.test('publishing under a key, by CID and by staged path', async t => {
-  const router = await startRouter(t)
-  const mount = await Mount.start(t, { args: withRouter(router) })
-  const { name } = await json<KeyReport>(mount, ['ipns', 'key', 'gen', 'site'])
-  t.match(await cli(mount, ['ipns', 'key', 'gen', 'site']), {
-    status: 1,
-    stderr: /there is a key "site" already/,
-  })
-  const published = await json<PublishReport>(mount, ['ipns', 'publish', 'site', 'bafkqaaa'])
-  t.match(published, { name, value: '/ipfs/bafkqaaa', sequence: '0', state: 'published' })
-  t.equal(router.records.size, 1)
-  t.equal(await readlink(mount.path('ipns', name)), '../ipfs/bafkqaaa')
-  await writeFile(mount.path('staging', 'page'), 'hello')
-  await waitFor(mount, [mount.path('staging', 'page')])
-  t.match(await mount.cli(['ipns', 'publish', 'site', mount.path('staging', 'page')]), {
-    status: 0,
-    stdout: `${name}\n`,
-  })
-  await until('the link follows', async () => {
-    const link = mount.path('ipns', name)
-    return (
-      (await readlink(link)) !== '../ipfs/bafkqaaa' && (await mount.run('cat', [link])).stdout === 'hello'
-    )
-  })
-  t.match(await json<NameReport[]>(mount, ['ipns', 'ls']), [
-    { keyName: 'site', sequence: '1', follows: null },
-  ])
-  t.match(await cli(mount, ['ipns', 'publish', 'other', 'bafkqaaa']), {
-    status: 1,
-    stderr: /ipns key gen other/,
-  })
-  t.match(await cli(mount, ['ipns', 'publish', 'site', '/ipfs/nonsense']), {
-    status: 2,
-    stderr: /cannot be publ/,
-  })
-  t.match(await cli(mount, ['ipns', 'publish', 'self', 'bafkqaaa']), { status: 0 }, 'the key of the node')
-})
-
-t.test('keys go out and come in, and go', async t => {
-  const mount = await Mount.start(t, {})
-  const { name } = await json<KeyReport>(mount, ['ipns', 'key', 'gen', 'site'])
-  const file = join(mount.stateDir, '..', 'site.key')
-  t.match(await cli(mount, ['ipns', 'key', 'export', 'site', '-o', file]), { status: 0, stdout: '' })
-  t.equal((await mount.run('stat', ['-c', '%a', file])).stdout, '600\n')
-  t.equal((await mount.run('stat', ['-c', '%a', join(mount.stateDir, 'keys', 'site.key')])).stdout, '600\n')
-  t.match(await cli(mount, ['ipns', 'key', 'import', 'again', file]), {
-    status: 1,
-    stderr: /is here already/,
-  })
-  t.match(await cli(mount, ['ipns', 'key', 'rm', 'site']), { status: 0, stdout: `${name}\n` })
-  t.match(await cli(mount, ['ipns', 'key', 'import', 'again', file]), { status: 0, stdout: `${name}\n` })
-  t.match(await cli(mount, ['ipns', 'key', 'import', 'text', '/etc/passwd']), {
-    status: 2,
-    stderr: /no Ed25519/,
-  })
-  t.match(await json<KeyReport[]>(mount, ['ipns', 'key', 'ls']), [{ keyName: 'again', name, value: null }])
-  for (const bad of ['../x', 'a/b', 'self', '.hidden', '']) {
-    t.not((await cli(mount, ['ipns', 'key', 'gen', bad])).status, 0, JSON.stringify(bad))
-  }
-  const published = await cli(mount, ['ipns', 'publish', 'again', 'bafkqaaa'])
-  t.match(published, { status: 0, stderr: /kept here only/ }, 'nobody to give it to')
-  t.equal(await readlink(mount.path('ipns', name)), '../ipfs/bafkqaaa')
-})
-
-t.test('a directory with a key is published whenever its CID changes', async t => {
-  const router = await startRouter(t)
-  const first = await Mount.start(t, { args: withRouter(router) })
-  const { name } = await json<KeyReport>(first, ['ipns', 'key', 'gen', 'site'])
-  const attribute = ['-n', 'user.ipfs.key', '-v']
-  await mkdir(first.path('staging', 'site'))
-  await mkdir(first.path('staging', 'other'))
-  const unknown = first.run('setfattr', [...attribute, 'unknown', 'staging/site'])
-  await t.rejects(unknown, /No such file or directory/, 'a key that is not there')
-  await first.run('setfattr', [...attribute, 'site', 'staging/site'])
-  t.equal(await xattr(first, 'staging/site', 'user.ipfs.key'), 'site')
-  t.equal(await xattr(first, 'staging/site', 'user.ipfs.name'), name)
-  t.match(
-    (await first.run('getfattr', ['-d', 'staging/site'])).stdout,
-    /user\.ipfs\.key="site"/,
-    'it is listed',
-  )
-  await t.rejects(
-    first.run('setfattr', [...attribute, 'site', 'staging/other']),
-    /busy/,
-    'one key, one directory',
-  )
-  await t.rejects(first.run('setfattr', [...attribute, 'site', 'staging']), /not supported/, 'not the root')
-  t.match(await cli(first, ['ipns', 'key', 'rm', 'site']), { status: 1, stderr: /published under site/ })
-  await writeFile(first.path('staging', 'site', 'page'), 'one')
-  const shows = (mount: Mount, text: string) =>
-    until(`the name leads to ${text}`, async () => {
-      const { bytes } = await askOne({ op: 'read', path: mount.path('ipns', name, 'page') })
-      return bytes?.toString() === text
-    })
-  await shows(first, 'one')
-  await until('the router has it', () => router.records.has(name))
-  await first.stop()
-  const second = await Mount.start(t, { stateDir: first.stateDir, args: withRouter(router) })
-  await writeFile(second.path('staging', 'site', 'page'), 'two')
-  await shows(second, 'two')
-  t.match(await json<NameReport[]>(second, ['ipns', 'ls']), [{ keyName: 'site', follows: 'staging/site' }])
-  await second.run('mv', ['staging/site', 'staging/moved'])
-  await second.run('setfattr', ['-x', 'user.ipfs.key', 'staging/moved'])
-  await t.rejects(second.run('setfattr', ['-x', 'user.ipfs.key', 'staging/moved']), /No such attribute/)
-  const { puts } = router
-  await writeFile(second.path('staging', 'moved', 'page'), 'three')
-  await waitFor(second, [second.path('staging', 'moved')])
-  t.equal(router.puts, puts, 'it follows no more')
-})
-
-t.test('a router that refuses is tried again, and the name says so meanwhile', async t => {
-  const router = await startRouter(t)
-  router.putStatus = 503
-  const mount = await Mount.start(t, { args: withRouter(router) })
-  await json<KeyReport>(mount, ['ipns', 'key', 'gen', 'site'])
-  await mkdir(mount.path('staging', 'site'))
-  await mount.run('setfattr', ['-n', 'user.ipfs.key', '-v', 'site', 'staging/site'])
-  const error = () => xattr(mount, 'staging/site', 'user.ipfs.error').catch(() => '')
-  await until('the error is shown', async () => (await error()).includes('HTTP 503'))
-  t.match(await cli(mount, ['ipns', 'publish', 'site', 'bafkqaaa']), { status: 6, stderr: /tried again/ })
-  router.putStatus = 200
-  await until('it was taken', async () => {
-    const [report] = await json<NameReport[]>(mount, ['ipns', 'ls'])
-    return report?.state === 'published'
-  })
-  t.equal(await error(), '')
 })

@@ -10,6 +10,7 @@ import t, { type Test } from 'tap'
 import { Mount, type MountOptions } from '../support/mount.js'
 import { packageRoot } from '../support/root.js'
 import { tempDir } from '../support/temp.js'
+import { isNative } from '../support/transport.js'
 import { LineProgram } from './line-program.js'
 import { isSound } from './staged.js'
 
@@ -48,7 +49,7 @@ const operations = fc.option(
     of(4, 'truncate', position),
     of(1, 'by_path', position),
     of(1, 'empty'),
-    of(4, 'fallocate', fallocateMode, position, positive),
+    ...(isNative ? [of(4, 'fallocate', fallocateMode, position, positive)] : []),
     of(2, 'map'),
     of(5, 'poke', position, seed, position),
     of(2, 'peek', position, position),

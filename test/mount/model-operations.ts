@@ -6,6 +6,7 @@
  */
 import { constants } from 'node:fs'
 import fc from 'fast-check'
+import { isNative } from '../support/transport.js'
 
 /** Name of a method of model.py, then its arguments. */
 export type Operation = readonly [string, ...(string | number)[]]
@@ -54,6 +55,9 @@ const of = (weight: number, operation: string, ...args: Argument[]) => ({
   weight,
 })
 
+/** Only where the transport has it. */
+const native = <T>(operation: T): T[] => (isNative ? [operation] : [])
+
 /** null: nothing, to which every operation shrinks. */
 export const operations: fc.Arbitrary<Operation | null> = fc.option(
   fc.oneof(
@@ -62,7 +66,7 @@ export const operations: fc.Arbitrary<Operation | null> = fc.option(
     of(4, 'read', path),
     of(3, 'truncate', path, size),
     of(6, 'rename', path, path),
-    of(2, 'rename2', path, path, fc.constantFrom(1, 2)),
+    ...native(of(2, 'rename2', path, path, fc.constantFrom(1, 2))),
     of(4, 'unlink', path),
     of(5, 'mkdir', path, fc.constantFrom(0o755, 0o700, 0o2755)),
     of(3, 'rmdir', path),
@@ -84,7 +88,7 @@ export const operations: fc.Arbitrary<Operation | null> = fc.option(
     of(3, 'pread', slot, size, size),
     of(1, 'seek', slot, size, fc.constantFrom(0, 1, SEEK_END)),
     of(3, 'ftruncate', slot, size),
-    of(2, 'fallocate', slot, fallocateMode, size, size),
+    ...native(of(2, 'fallocate', slot, fallocateMode, size, size)),
     of(2, 'mapped', slot, size, seed, size),
     of(1, 'fsync', slot),
     of(2, 'fstat', slot),

@@ -2,6 +2,8 @@ import { Worker } from 'node:worker_threads'
 import t, { type Test } from 'tap'
 import type { SourcesConfig } from '../../src/sources/config.js'
 import { NetworkClient } from '../../src/sources/worker-client.js'
+import { nodeConfig } from '../p2p/support.js'
+import { until } from '../support/until.js'
 import { closedPort, fakeGateway, hang, rawBlock, serve, truncate } from './fake-gateway.js'
 
 const config = (gateways: string[], more: Partial<SourcesConfig> = {}): SourcesConfig => ({
@@ -134,6 +136,48 @@ t.test('when the worker dies, another one answers what was in flight', async t =
     blocks.map(({ bytes }) => bytes),
   )
   t.equal(workers.length, 2)
+})
+
+t.test(
+  'a worker that has the node is started again when it dies, though nobody asks for anything',
+  async t => {
+    const node = await nodeConfig(t, { dht: 'off' })
+    const { client, workers } = clientOf(t, config([], { node }))
+    client.start()
+    const running = async () => {
+      const status = await client.call('nodeStatus', null).catch(() => undefined)
+      return status?.state === 'running' ? status : undefined
+    }
+    const before = await until('the node runs', running)
+    await workers[0]?.terminate()
+    const after = await until('it runs again', running)
+    t.equal(workers.length, 2)
+    t.equal(after.peerId, before.peerId, 'as the same peer')
+  },
+)
+
+t.test('calls reach the worker, and its questions the main thread', async t => {
+  const node = await nodeConfig(t, { dht: 'off' })
+  const { client } = clientOf(t, config([], { node }))
+  const { cid } = rawBlock()
+  t.same(await client.call('findProviders', { cid: cid.bytes, limit: 5, deadlineMs: 5_000 }), [])
+  await t.rejects(client.call('provide', { cid: cid.bytes }), {
+    code: 'UNREACHABLE',
+    message: /no peer took/,
+  })
+})
+
+t.test('a call without a node says so; offline there is nobody to call', async t => {
+  const { cid } = rawBlock()
+  const bare = clientOf(t, config(['http://127.0.0.1:1']))
+  t.equal((await bare.client.call('nodeStatus', null)).state, 'off')
+  await t.rejects(bare.client.call('provide', { cid: cid.bytes }), {
+    code: 'UNREACHABLE',
+    message: /no embedded node/,
+  })
+  const offline = clientOf(t, config([], { offline: true, node: await nodeConfig(t) }))
+  await t.rejects(offline.client.call('nodeStatus', null), { code: 'UNREACHABLE', message: /offline/ })
+  t.equal(offline.workers.length, 0)
 })
 
 t.test('a fetch that meets dying workers again and again fails instead of hanging', async t => {

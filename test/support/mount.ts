@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { mainFile } from './root.js'
 import { type RunOptions, type RunResult, run, runOk } from './run.js'
 import { atEnd, type Owner, tempDir } from './temp.js'
+import { type Transport, testTransport } from './transport.js'
 
 const START_TIMEOUT_MS = 30_000
 const STOP_TIMEOUT_MS = 45_000
@@ -24,8 +25,8 @@ const MAX_CONTAINERS = 256 + 16
 export interface MountOptions {
   gateways?: string[]
   kubo?: string
-  /** How the mount speaks FUSE; by default as CIDFS_TEST_TRANSPORT says, else native. */
-  transport?: 'native' | 'fuse-native'
+  /** How the mount speaks FUSE; by default that of this run of the tests. */
+  transport?: Transport
   /** Further options of `cidfs mount`. */
   args?: string[]
   /** An existing directory to mount on; a new one when absent. */
@@ -35,14 +36,13 @@ export interface MountOptions {
   env?: NodeJS.ProcessEnv
   uid?: number
   gid?: number
+  /** false: with the defaults of users, for a daemon that reaches nobody anyway. */
+  isolated?: false
   /** A program that becomes the daemon, such as `nsenter …`; its pid must stay the same. */
   wrapper?: string[]
   /** Called when the daemon has been spawned: it need not live to be ready. */
   onSpawn?: (daemon: ChildProcess) => void
 }
-
-/** The transport of mounts that name none: the same tests run with either. */
-export const testTransport = process.env.CIDFS_TEST_TRANSPORT === 'fuse-native' ? 'fuse-native' : 'native'
 
 export class Mount {
   private constructor(
@@ -231,7 +231,8 @@ function spawnDaemon(
   output: { text: string },
 ): ChildProcess {
   const { transport = testTransport } = options
-  const args = ['mount', '--foreground', '--isolated', '--transport', transport, '--state', stateDir]
+  const args = ['mount', '--foreground', '--transport', transport, '--state', stateDir]
+  if (options.isolated !== false) args.push('--isolated')
   for (const gateway of options.gateways ?? []) args.push('--gateway', gateway)
   if (options.kubo !== undefined) args.push('--kubo', options.kubo)
   const command = [process.execPath, mainFile, ...args, ...(options.args ?? []), dir]

@@ -1,5 +1,5 @@
 /**
- * A DNS resolver over HTTPS (without the S, on loopback) and a delegated router, for names.
+ * A DNS resolver over HTTPS (without the S, on loopback) and a delegated router that a test fills.
  *
  * Specifications: RFC 8484; https://specs.ipfs.tech/routing/http-routing-v1/#ipns-api
  */
@@ -51,7 +51,7 @@ export async function startDns(t: Owner, only: 'messages' | 'json' = 'messages')
     dns.asked.push(name)
     if (dns.hang) return
     if (query === null) respondJson(dns, name, response)
-    else respondMessage(dns, Buffer.from(query, 'base64url'), name, response)
+    else respondMessage(dns, Buffer.from(query, 'base64url'), response)
   })
   const dns: DnsServer = {
     url: `${url}/dns-query`,
@@ -79,20 +79,28 @@ function respondJson(dns: DnsServer, name: string, response: ServerResponse): vo
   response.writeHead(200, { 'content-type': 'application/dns-json' }).end(JSON.stringify({ Status, Answer }))
 }
 
-function respondMessage(dns: DnsServer, query: Buffer, name: string, response: ServerResponse): void {
-  const records = dns.txt.get(name)
-  const rcode = dns.rcode === 0 && records === undefined ? 3 : dns.rcode
+function respondMessage(dns: DnsServer, query: Buffer, response: ServerResponse): void {
+  const body = answerTo(query, dns.txt, dns.ttlSeconds, dns.rcode)
+  response.writeHead(200, { 'content-type': 'application/dns-message' }).end(body)
+}
+
+/** The message that answers a query for TXT records, from these. */
+export function answerTo(query: Buffer, txt: Map<string, string[]>, ttlSeconds: number, failure = 0): Buffer {
+  const records = txt.get(nameIn(query))
+  const rcode = failure === 0 && records === undefined ? 3 : failure
+  const answers = rcode === 0 ? (records ?? []).map(text => txtRecord(text, ttlSeconds)) : []
   const header = Buffer.from(query.subarray(0, 12))
   header.writeUInt16BE(0x8180 | rcode, 2)
-  header.writeUInt16BE(rcode === 0 ? (records ?? []).length + 1 : 0, 6)
-  // a CNAME on the way, as names that are hosted by others have
-  const cname = Buffer.concat([
-    Buffer.from([0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 3]),
-    Buffer.from([1, 120, 0]),
-  ])
-  const answers = (records ?? []).map(text => txtRecord(text, dns.ttlSeconds))
-  const body = Buffer.concat([header, query.subarray(12), ...(rcode === 0 ? [cname, ...answers] : [])])
-  response.writeHead(200, { 'content-type': 'application/dns-message' }).end(body)
+  header.writeUInt16BE(answers.length, 6)
+  header.writeUInt32BE(0, 8)
+  return Buffer.concat([header, query.subarray(12, endOfQuestion(query)), ...answers])
+}
+
+/** What follows in queries of resolvers (EDNS) is not repeated. */
+function endOfQuestion(query: Buffer): number {
+  let at = 12
+  while (query[at] !== 0) at += 1 + query[at]!
+  return at + 5
 }
 
 function txtRecord(text: string, ttlSeconds: number): Buffer {
@@ -115,6 +123,8 @@ export interface RecordServer {
   url: string
   /** Name, in base36, to its record. */
   records: Map<string, Uint8Array>
+  /** CID to the ids of peers that provide it. */
+  providers: Map<string, string[]>
   /** Never answer while it is set. */
   hang: boolean
   /** Status of the answer to a PUT. */
@@ -128,7 +138,7 @@ export interface RecordServer {
 export async function startRouter(t: Owner): Promise<RecordServer> {
   const { url } = await serve(t, async (request, response, { pathname }) => {
     const name = /^\/routing\/v1\/ipns\/(\w+)$/.exec(pathname)?.[1]
-    if (name === undefined) return void response.writeHead(404).end()
+    if (name === undefined) return respondProviders(router, pathname, response)
     if (request.method === 'PUT') {
       router.puts++
       if (router.putStatus === 200) router.records.set(name, await buffer(request))
@@ -140,6 +150,20 @@ export async function startRouter(t: Owner): Promise<RecordServer> {
     if (record === undefined) response.writeHead(404).end('routing: not found\n')
     else response.writeHead(200, { 'content-type': IPNS_RECORD }).end(record)
   })
-  const router: RecordServer = { url, records: new Map(), hang: false, putStatus: 200, gets: 0, puts: 0 }
+  const router: RecordServer = {
+    url,
+    records: new Map(),
+    providers: new Map(),
+    hang: false,
+    putStatus: 200,
+    gets: 0,
+    puts: 0,
+  }
   return router
+}
+
+function respondProviders(router: RecordServer, path: string, response: ServerResponse): void {
+  const cid = /^\/routing\/v1\/providers\/(\w+)$/.exec(path)?.[1] ?? ''
+  const Providers = (router.providers.get(cid) ?? []).map(ID => ({ Schema: 'peer', ID, Addrs: [] }))
+  response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ Providers }))
 }

@@ -7,14 +7,13 @@
  * command line that says the same wherever and whenever it is run.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { mkdir, open } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import { CidfsError, codeOf, messageOf } from '../../core/errors.js'
-import { packageRoot } from '../../core/native.js'
 import { type Config, defaultStateDir, loadConfig, type RawOptions } from '../../daemon/config.js'
 import { OPTIONS } from '../../daemon/config-options.js'
+import { keeperProgram } from '../../daemon/keeper.js'
 import type { Supervisor } from '../../daemon/sd-notify.js'
 import { VERSION } from '../../daemon/version.js'
 import type { StartMessage } from '../foreground.js'
@@ -48,7 +47,7 @@ export function mountCommand(): Command {
   })
 }
 
-function toCommanderOption({ name, argument, repeatable, help }: (typeof OPTIONS)[number]): Option {
+export function toCommanderOption({ name, argument, repeatable, help }: (typeof OPTIONS)[number]): Option {
   const option = new Option(argument === undefined ? `--${name}` : `--${name} <${argument}>`, help)
   if (repeatable === true) {
     option.argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value])
@@ -57,7 +56,7 @@ function toCommanderOption({ name, argument, repeatable, help }: (typeof OPTIONS
 }
 
 /** Commander's camelCase back to option names; only what was written on the command line. */
-function rawOptions(command: Command): RawOptions {
+export function rawOptions(command: Command): RawOptions {
   const names = new Map(command.options.map(option => [option.attributeName(), option.long!.slice(2)]))
   const known = new Set(OPTIONS.map(option => option.name))
   const entries = Object.entries(command.opts()).map(
@@ -114,12 +113,6 @@ function daemonArguments(config: Config, options: RawOptions): string[] {
     ),
   )
   return ['mount', '--foreground', ...words, '--', config.mountpoint]
-}
-
-function keeperProgram(): string {
-  const program = join(packageRoot(), 'build', 'cidfs-keeper')
-  if (existsSync(program)) return program
-  throw new CidfsError('MISSING_TOOL', 'the keeper is not built: run `npm run build`', { path: program })
 }
 
 /** In a session of its own. `daemon`: the words behind `node`. */

@@ -58,7 +58,7 @@ async function statusOfAll(): Promise<StatusReport[]> {
 }
 
 function describe(report: StatusReport): string[] {
-  const { store, staging, fuse, memory } = report
+  const { store, staging, fuse, mainThread, memory } = report
   const mode = [report.offline && 'offline', report.isolated && 'isolated'].filter(Boolean).join(', ')
   return [
     `${report.mountpoint}  cidfs ${report.version}, pid ${report.pid}, up ${formatDuration(report.uptimeMs)}${mode && `, ${mode}`}`,
@@ -70,7 +70,7 @@ function describe(report: StatusReport): string[] {
     ...(report.sources.length === 0 ? ['  sources  none'] : report.sources.map(describeSource)),
     ...describeNode(report.node),
     `  kernel   ${count(fuse.requests, 'request')}, ${fuse.inFlight} in flight, ${count(fuse.errors, 'error')}; passthrough ${fuse.passthrough}`,
-    `  memory   ${formatBytes(memory.rssBytes)}`,
+    `  memory   ${formatBytes(memory.rssBytes)}; main thread late by ${mainThread.p99Ms} ms (99 %), ${mainThread.maxMs} ms at most`,
   ]
 }
 
