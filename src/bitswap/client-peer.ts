@@ -47,6 +47,7 @@ export interface BlockSizes {
 
 export class ClientPeer {
   readonly link: PeerLink
+  readonly sender: SendQueue
   readonly rate = new PeerRate()
   /** Wants whose bytes it was asked for. */
   readonly asked = new Map<string, Ask>()
@@ -59,10 +60,12 @@ export class ClientPeer {
   questions = 0
   /** It has been asked something and said nothing for so long. */
   silentMs = 0
+  /** It has said that it has a block, or begun to send one: it serves blocks, and owes those it is asked for. */
+  serves = false
   /** It has been late with a block and sent nothing of any for so long. */
   owingMs = 0
-  readonly #sender: SendQueue
   readonly #sizes: BlockSizes
+  readonly #unreachable: () => void
   /** To be sent. */
   readonly #entries = new Map<string, WantEntry>()
   /** What it may believe that we want. */
@@ -72,10 +75,12 @@ export class ClientPeer {
   #debt: string | undefined
   #flushing = false
 
-  constructor(link: PeerLink, sender: SendQueue, sizes: BlockSizes) {
+  /** `unreachable` is called when something could not be sent: the peer is gone, or about to be. */
+  constructor(link: PeerLink, sender: SendQueue, sizes: BlockSizes, unreachable: () => void) {
     this.link = link
-    this.#sender = sender
+    this.sender = sender
     this.#sizes = sizes
+    this.#unreachable = unreachable
   }
 
   get id(): string {
@@ -113,17 +118,23 @@ export class ClientPeer {
 
   /** Silent for longer than it usually is. */
   isSilent(urgent: boolean): boolean {
-    const patienceMs = Math.max(MIN_PATIENCE_MS, Math.min(MAX_PATIENCE_MS, this.#patienceMs))
+    const usualMs = PATIENCE_LATENCIES * this.rate.latencyMs
+    const patienceMs = Math.max(MIN_PATIENCE_MS, Math.min(MAX_PATIENCE_MS, usualMs))
     return this.silentMs > patienceMs * (urgent ? 1 : READ_AHEAD_PATIENCE)
-  }
-
-  get #patienceMs(): number {
-    return PATIENCE_LATENCIES * this.rate.latencyMs
   }
 
   /** It owes an answer. */
   get busy(): boolean {
     return this.asked.size > 0 || this.probed.size > 0 || this.#lingering.size > 0 || this.#debt !== undefined
+  }
+
+  /** It is known to be of use, and has nothing to do. */
+  get isIdle(): boolean {
+    return this.blocks > 0 && this.asked.size === 0 && !this.isSilent(true)
+  }
+
+  wasLate(now: number): void {
+    this.rate.late(this.#sizes.averageBytes, now)
   }
 
   ask(want: Want): void {
@@ -162,6 +173,8 @@ export class ClientPeer {
   cancel(key: string, cid: CID): void {
     this.asked.delete(key)
     this.probed.delete(key)
+    this.#lingering.delete(key)
+    if (this.#debt === key) this.#debt = undefined
     this.#entries.delete(key)
     if (!this.#told.has(key)) return
     this.#queue(key, { cid: this.#name(cid), priority: 1, cancel: true, have: false, sendDontHave: false })
@@ -190,7 +203,6 @@ export class ClientPeer {
   /** It said yes or no. A no does not make it forget that we want it. */
   said(key: string): void {
     const lingering = this.#lingering.get(key)
-    this.#lingering.delete(key)
     if (lingering !== undefined) this.cancel(key, lingering)
     if (this.#debt === key) this.#debt = undefined
     this.#answered(key)
@@ -198,13 +210,14 @@ export class ClientPeer {
     this.probed.delete(key)
   }
 
-  /** It sent the block, and has thereby forgotten that we want it. */
-  sent(key: string, sizeBytes: number): void {
+  /** It sent the block, and has thereby forgotten that we want it. `useful`: nobody else had sent it. */
+  sent(key: string, sizeBytes: number, useful: boolean): void {
     const wanted = this.asked.has(key)
     this.#told.delete(key)
     this.said(key)
-    this.blocks++
-    this.bytes += sizeBytes
+    if (useful) this.blocks++
+    if (useful) this.bytes += sizeBytes
+    else this.duplicateBytes += sizeBytes
     this.#sizes.averageBytes += (sizeBytes - this.#sizes.averageBytes) / 32
     if (wanted) this.rate.received(sizeBytes, performance.now(), this.asked.size * 2 >= this.limit)
   }
@@ -220,7 +233,9 @@ export class ClientPeer {
   /** Bytes came; `ofBlock`: of one that may be what it was asked for. */
   heard(ofBlock: boolean): void {
     this.silentMs = 0
-    if (ofBlock) this.owingMs = 0
+    if (!ofBlock) return
+    this.owingMs = 0
+    this.serves = true
   }
 
   /** Time has passed. */
@@ -240,8 +255,10 @@ export class ClientPeer {
 
   async #flush(): Promise<void> {
     while (this.#entries.size > 0) {
-      const sent = await this.#sender.send(() => this.#compose())
-      if (!sent) this.#entries.clear() // the peer is gone, or there is nothing left to say
+      const sent = await this.sender.send(() => this.#compose())
+      if (sent) continue
+      this.#entries.clear()
+      this.#unreachable()
     }
     this.#flushing = false
   }

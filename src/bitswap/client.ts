@@ -32,7 +32,9 @@ const SEARCH_AGAIN_MS = 500
 /** A read that nobody has offered to answer after this time has providers looked for meanwhile. */
 const SEARCH_AFTER_MS = 1_000
 const MAX_SILENCE_MS = 15_000
-/** Bytes that came twice and are forgiven; beyond, so many times those that were useful. */
+/** Pause before a link is tried again on which nothing could be sent. */
+const RETRY_MS = 5_000
+/** Bytes that came twice and are forgiven, besides as many as were useful. */
 const FORGIVEN_DUPLICATES = 64 * 1024 * 1024
 /** Why a block is not to be had: `absent`: everybody asked says no; `alone`: nobody is connected; `closed`. */
 export class WantError extends Error {
@@ -71,6 +73,8 @@ export class BitswapClient {
   readonly #dispatcher = new Dispatcher(this.#wants, want => this.#stranded(want))
   readonly #sessions = new Sessions()
   readonly #links = new Map<string, ClientPeer>()
+  /** Links that are left alone for a moment, and when they are tried again. */
+  readonly #resting = new Map<string, NodeJS.Timeout>()
   readonly #bans = new Bans()
   readonly #questions = new Questions()
   readonly #search: ProviderSearch | undefined
@@ -145,12 +149,23 @@ export class BitswapClient {
 
   connected(link: PeerLink, sender: SendQueue): void {
     this.disconnected(link.peerId)
-    const peer = new ClientPeer(link, sender, this.#sizes)
+    const peer: ClientPeer = new ClientPeer(link, sender, this.#sizes, () => this.#rest(peer))
     this.#links.set(peer.id, peer)
     if (this.#bans.reason(peer.id) === undefined) this.#dispatcher.join(peer)
   }
 
+  /** Nothing can be sent to a peer that is still connected, as far as we know: it is tried again after a while. */
+  #rest(peer: ClientPeer): void {
+    if (this.#links.get(peer.id) !== peer) return
+    this.disconnected(peer.id)
+    const timer = setTimeout(() => this.connected(peer.link, peer.sender), RETRY_MS)
+    timer.unref()
+    this.#resting.set(peer.id, timer)
+  }
+
   disconnected(peerId: string): void {
+    clearTimeout(this.#resting.get(peerId))
+    this.#resting.delete(peerId)
     const peer = this.#links.get(peerId)
     if (peer === undefined) return
     this.#links.delete(peerId)
@@ -178,7 +193,7 @@ export class BitswapClient {
       this.offended(peerId, 'it sent bytes that are no block it was asked for')
       return
     }
-    peer.sent(key, bytes.length)
+    peer.sent(key, bytes.length, want !== undefined)
     this.#sessions.known(key)?.yes(peerId)
     this.#questions.answered(key, peer, 'yes')
     if (want !== undefined) this.#arrived(want, bytes)
@@ -191,8 +206,8 @@ export class BitswapClient {
     if (peer === undefined || key === undefined) return
     this.#questions.answered(key, peer, has ? 'yes' : 'no')
     const want = this.#wants.get(key)
-    const session = this.#sessions.known(key)
-    if (want === undefined && has) session?.yes(peerId)
+    if (has) peer.serves = true
+    if (want === undefined && has) this.#sessions.known(key)?.yes(peerId)
     if (want?.standing(peer) === undefined) peer.said(key)
     else if (has) this.#dispatcher.has(peer, want)
     else this.#dispatcher.absent(peer, want)
@@ -208,11 +223,23 @@ export class BitswapClient {
     peer.link.drop(reason)
   }
 
+  /** One that serves blocks has stalled; another may serve none, and only want to be served: its link stays. */
+  #wasSilent(peer: ClientPeer): void {
+    const reason = `it was silent for ${Math.round(peer.silentMs / 100) / 10} s`
+    if (peer.serves) {
+      this.offended(peer.id, reason)
+      return
+    }
+    this.#bans.add(peer.id, reason)
+    this.connected(peer.link, peer.sender)
+  }
+
   /** Every want fails. */
   close(): void {
     this.#closed = true
     for (const want of [...this.#wants.values()]) this.#fail(want, 'closed', 'shutting down')
     clearInterval(this.#ticker)
+    for (const timer of this.#resting.values()) clearTimeout(timer)
   }
 
   #begin(want: Want): void {
@@ -244,8 +271,7 @@ export class BitswapClient {
 
   #duplicate(peer: ClientPeer, sizeBytes: number): void {
     this.duplicateBytes += sizeBytes
-    peer.duplicateBytes += sizeBytes
-    if (peer.duplicateBytes > FORGIVEN_DUPLICATES + 2 * peer.bytes) {
+    if (peer.duplicateBytes > FORGIVEN_DUPLICATES + peer.bytes) {
       this.offended(peer.id, 'it keeps sending what it was not asked for')
     }
   }
@@ -298,11 +324,9 @@ export class BitswapClient {
     this.#tickedAt = now
     this.#dispatcher.tick(now, elapsedMs)
     for (const peer of [...this.#dispatcher.peers.values()]) {
-      if (peer.silentMs > this.#maxSilenceMs && peer.speaksPresence) {
-        this.offended(peer.id, `it was silent for ${Math.round(peer.silentMs / 100) / 10} s`)
-      } else if (peer.owingMs > this.#maxSilenceMs && peer.speaksPresence) {
-        this.offended(peer.id, 'it does not send what it has')
-      }
+      if (!peer.speaksPresence) continue
+      if (peer.silentMs > this.#maxSilenceMs) this.#wasSilent(peer)
+      else if (peer.owingMs > this.#maxSilenceMs) this.offended(peer.id, 'it does not send what it has')
     }
     for (const peer of this.#links.values()) {
       if (!this.#dispatcher.peers.has(peer.id) && this.#bans.reason(peer.id) === undefined) {
@@ -310,11 +334,11 @@ export class BitswapClient {
       }
     }
     for (const want of [...this.#wants.values()]) this.#look(want, now)
-    this.#rest()
+    this.#stopTicking()
   }
 
   /** Time passes for nobody when nothing is awaited. */
-  #rest(): void {
+  #stopTicking(): void {
     if (this.#wants.size > 0) return
     for (const peer of this.#dispatcher.peers.values()) if (peer.busy) return
     clearInterval(this.#ticker)

@@ -21,6 +21,9 @@ const MAX_INTRODUCTIONS = 16
 /** A want is late after this and so many times what was expected. */
 const LATE_MS = { demand: 1_000, 'read-ahead': 3_000 } as const
 const LATE_TIMES = 2
+/** While a peer that would do has nothing to do, this and so many times what it would take. */
+const HEDGE_MS = 300
+const HEDGE_TIMES = 2
 /** So much later it counts as a no. */
 const GIVEN_UP_MS = 15_000
 
@@ -183,17 +186,22 @@ export class Dispatcher {
 
   /** Time has passed: finds what is late. */
   tick(now: number, elapsedMs: number): void {
+    const idle = [...this.peers.values()].filter(peer => peer.isIdle)
     for (const peer of this.peers.values()) {
       peer.tick(elapsedMs)
       let late = false
       for (const { want, at, expectedMs } of peer.asked.values()) {
         const overdueMs = now - at - LATE_TIMES * expectedMs
         if (overdueMs > GIVEN_UP_MS) this.#giveUp(peer, want)
-        else if (overdueMs > LATE_MS[want.urgency] || peer.isSilent(want.urgency === 'demand')) {
+        else if (
+          overdueMs > LATE_MS[want.urgency] ||
+          peer.isSilent(want.urgency === 'demand') ||
+          isOutdone(want, now - at, idle)
+        ) {
           late = this.#late(peer, want) || late
         }
       }
-      if (late) peer.rate.late()
+      if (late) peer.wasLate(now)
       for (const { want, at } of peer.probed.values()) if (now - at > GIVEN_UP_MS) this.#giveUp(peer, want)
     }
     this.pump()
@@ -210,6 +218,16 @@ export class Dispatcher {
     this.#waiting[want.urgency].add(want)
     return true
   }
+}
+
+/** Whether somebody waits for the block, and one who probably has it would have sent it long ago. */
+function isOutdone(want: Want, waitedMs: number, idle: ClientPeer[]): boolean {
+  if (want.urgency !== 'demand' || waitedMs < HEDGE_MS) return false
+  return idle.some(peer => {
+    const standing = want.standing(peer)
+    const has = standing === 'has' || (standing === undefined && want.session.likely(peer.id))
+    return has && waitedMs > HEDGE_MS + HEDGE_TIMES * peer.costMs
+  })
 }
 
 function cheapest(peers: ClientPeer[]): ClientPeer | undefined {

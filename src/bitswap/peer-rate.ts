@@ -38,9 +38,10 @@ export class PeerRate {
     this.busy(now)
   }
 
-  /** It is late, whatever was measured. */
-  late(): void {
-    this.bytesPerMs = Math.max(MIN_BYTES_PER_MS, this.bytesPerMs / 2)
+  /** It is late, whatever was measured, with a block of about this size. */
+  late(sizeBytes: number, now: number): void {
+    const possible = (this.#spanBytes + sizeBytes) / Math.max(1, now - this.#spanAt)
+    this.bytesPerMs = Math.max(MIN_BYTES_PER_MS, Math.min(this.bytesPerMs / 2, possible))
     this.measured = true
   }
 

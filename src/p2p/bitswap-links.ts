@@ -9,6 +9,7 @@ import type { Connection, IdentifyResult, Libp2p, PeerId, Stream, StreamCloseEve
 import { Uint8ArrayList } from 'uint8arraylist'
 import { MAX_STREAMS_PER_PEER } from '../bitswap/limits.js'
 import type { BitswapHandler, BitswapVersion, InboundStream, PeerLink } from '../bitswap/link.js'
+import { deadline } from '../core/deadline.js'
 import { messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { withResolvers } from '../core/with-resolvers.js'
@@ -272,7 +273,7 @@ class Link implements PeerLink {
 
   async #open(): Promise<Stream> {
     this.#ended.signal.throwIfAborted()
-    const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(OPEN_TIMEOUT_MS)])
+    const signal = deadline(OPEN_TIMEOUT_MS, this.#ended.signal)
     const stream = await this.#node.dialProtocol(this.#peer, this.#protocol, { signal })
     // answers come on a stream of the peer's
     stream.closeRead().catch(() => {})

@@ -15,6 +15,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
 import type { Discovery } from '../bitswap/discovery.js'
 import type { BitswapHandler } from '../bitswap/link.js'
+import { orInterrupted } from '../core/interrupted.js'
 import { logger } from '../core/log.js'
 import { BitswapLinks } from './bitswap-links.js'
 import { BoundedDatastore } from './bounded-datastore.js'
@@ -27,7 +28,7 @@ import type { NodeStatus, PeerStatus } from './node-status.js'
 import { addressOf } from './peer-address.js'
 import { Peering } from './peering.js'
 import { type Provider, type Router, Routing } from './routing.js'
-import { dhtRouters, limitAnswers, services } from './services.js'
+import { dhtRouters, services } from './services.js'
 
 const log = logger('p2p:host')
 
@@ -39,6 +40,9 @@ const INBOUND_TIMEOUT_MS = 5_000
 /** New connections per second from one address, and those not yet negotiated. */
 const MAX_INBOUND_RATE = 20
 const MAX_INBOUND_PENDING = 32
+/** Streams that a connection may open to us, and what may wait on each for a reader that holds back. */
+const MAX_INBOUND_STREAMS = 256
+const MAX_UNREAD_BYTES = 1024 * 1024
 /** Bootstrap peers are dialled while fewer peers than this are connected. */
 const ENOUGH_PEERS = 8
 /** Peers of the local network that are dialled at a time when mDNS finds them. */
@@ -84,7 +88,6 @@ export class Host implements Discovery {
       start: false,
     })
     const host = new Host(config, node, gater, options)
-    limitAnswers(node)
     nearby.found = peer => void host.#dialNearby(peer)
     try {
       await node.start()
@@ -116,7 +119,7 @@ export class Host implements Discovery {
   async connect({ id, addrs }: { id: string; addrs: readonly string[] }, signal: AbortSignal): Promise<void> {
     const addresses = addrs.map(text => addressOf(id, text)).filter(address => address !== undefined)
     await this.#node.dial(addresses.length > 0 ? addresses : multiaddr(`/p2p/${id}`), { signal })
-    await this.links.settled(id)
+    await orInterrupted(this.links.settled(id), signal)
   }
 
   status(): NodeStatus {
@@ -175,7 +178,12 @@ async function libp2pOptions(config: NodeConfig, gater: Gater): Promise<Libp2pOp
     addresses: { listen: await listenAddresses(config) },
     transports: [tcp()],
     connectionEncrypters: [fastTls(), noise()],
-    streamMuxers: [yamux()],
+    streamMuxers: [
+      yamux({
+        maxInboundStreams: MAX_INBOUND_STREAMS,
+        streamOptions: { maxStreamWindowSize: MAX_UNREAD_BYTES },
+      }),
+    ],
     connectionGater: gater,
     datastore: new BoundedDatastore(),
     connectionManager: {

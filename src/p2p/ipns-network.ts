@@ -5,6 +5,7 @@
  * place has answered, or a moment after the first good answer. One place that is wrong, slow or hostile costs
  * nothing but its own answer.
  */
+import { deadline } from '../core/deadline.js'
 import { messageOf } from '../core/errors.js'
 import { orInterrupted } from '../core/interrupted.js'
 import { logger } from '../core/log.js'
@@ -67,7 +68,7 @@ export class IpnsNetwork {
    */
   async publish(multihash: Uint8Array, record: Uint8Array, signal: AbortSignal): Promise<PutOutcome[]> {
     await verifyRecord(multihash, record)
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(PUT_TIMEOUT_MS)])
+    const limit = deadline(PUT_TIMEOUT_MS, signal)
     const takers = this.#routings.filter(routing => routing.put !== undefined)
     const puts = takers.map(routing => put(routing, keyName(multihash), record, limit))
     return firstTaken(takers, puts, this.#graceMs * (PUT_GRACE_MS / GRACE_MS))

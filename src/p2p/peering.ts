@@ -7,6 +7,7 @@
  */
 import type { Libp2p, PeerId } from '@libp2p/interface'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { deadline } from '../core/deadline.js'
 import { messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { peerIdIn } from './peer-address.js'
@@ -112,7 +113,7 @@ export class Peering {
     if (connected) return
     if (!this.#wanted()) return this.#schedule(named)
     try {
-      const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)])
+      const signal = deadline(DIAL_TIMEOUT_MS, this.#stop.signal)
       await this.#node.dial(named.addresses, { signal })
     } catch (err) {
       named.lastError = messageOf(err)

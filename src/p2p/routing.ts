@@ -40,6 +40,7 @@ const MAX_ADDRESSES = 16
 /** Addresses of one provider, of any kind, that are looked at. */
 export const MAX_ADDRESSES_READ = 1024
 const MAX_CACHED = 2048
+const MAX_CACHED_ADDRESSES = 32_768
 const FOUND_TTL_MS = 5 * 60_000
 const EMPTY_TTL_MS = 20_000
 const MAX_LOOKUPS = 64
@@ -52,7 +53,12 @@ export class Routing {
   readonly #routers: readonly Router[]
   readonly #status: Map<Router, RouterStatus>
   readonly #lookups = new Map<string, Lookup<Provider>>()
-  readonly #known = new LRUCache<string, Provider[]>({ max: MAX_CACHED, ttl: FOUND_TTL_MS })
+  readonly #known = new LRUCache<string, Provider[]>({
+    max: MAX_CACHED,
+    maxSize: MAX_CACHED_ADDRESSES,
+    sizeCalculation: providers => providers.reduce((sum, { addrs }) => sum + addrs.length, 1),
+    ttl: FOUND_TTL_MS,
+  })
 
   constructor(routers: readonly Router[]) {
     this.#routers = routers

@@ -1,13 +1,14 @@
 /**
  * What the node does besides connecting: identify, ping, the DHTs, mDNS.
  *
- * Invariant: a DHT that only knows private networks is not asked about the public one, and the reverse; what a peer
- * answers to a question of ours is cut off at a size that no honest answer has.
+ * Invariant: a DHT that only knows private networks is not asked about the public one, and the reverse; what a DHT
+ * peer sends is cut off at a size that nothing honest has.
  */
 import { identify } from '@libp2p/identify'
 import type { Libp2p, PeerInfo } from '@libp2p/interface'
 import {
   type KadDHT,
+  type KadDHTInit,
   kadDHT,
   passthroughMapper,
   removePrivateAddressesMapper,
@@ -21,6 +22,7 @@ import type { Libp2pOptions } from 'libp2p'
 import { DhtRouter } from './dht-router.js'
 import type { NodeConfig } from './node-config.js'
 import type { Router } from './routing.js'
+import { limitStreams } from './stream-limits.js'
 
 type Services = NonNullable<Libp2pOptions['services']>
 
@@ -28,8 +30,8 @@ const AMINO = '/ipfs/kad/1.0.0'
 const LAN = '/ipfs/lan/kad/1.0.0'
 /** Names of the services, and what `status` calls them. */
 const DHTS = { amino: 'DHT', lan: 'DHT of the local network' }
-/** One answer of a DHT peer: hundreds of providers with their addresses. */
-const MAX_ANSWER_BYTES = 512 * 1024
+/** All that one stream of a DHT peer brings: hundreds of providers with their addresses. */
+const MAX_MESSAGE_BYTES = 512 * 1024
 
 /** `onNearby` hears of peers on the local network. */
 export function services(config: NodeConfig, onNearby: (peer: PeerInfo) => void): Services {
@@ -54,14 +56,14 @@ function dhts({ dht, dial }: NodeConfig): Services {
     validators: { ipns: ipnsValidator },
     selectors: { ipns: ipnsSelector },
   }
-  const amino = kadDHT({
+  const amino = limitedDht({
     ...common,
     protocol: AMINO,
     peerInfoMapper: dial === 'any' ? passthroughMapper : removePrivateAddressesMapper,
     logPrefix: 'libp2p:dht-amino',
     datastorePrefix: '/dht-amino',
   })
-  const lan = kadDHT({
+  const lan = limitedDht({
     ...common,
     protocol: LAN,
     peerInfoMapper: dial === 'any' ? passthroughMapper : removePublicAddressesMapper,
@@ -71,30 +73,15 @@ function dhts({ dht, dial }: NodeConfig): Services {
   return (dial === 'private' ? { lan } : { amino, lan }) as unknown as Services
 }
 
+function limitedDht(init: KadDHTInit) {
+  const create = kadDHT(init)
+  return (components: Parameters<typeof create>[0]) => create(limitStreams(components, MAX_MESSAGE_BYTES))
+}
+
 /** The DHTs that the node has, as routers. */
 export function dhtRouters(node: Libp2p): Router[] {
   const services = node.services as Record<string, unknown>
   return Object.entries(DHTS)
     .filter(([service]) => services[service] !== undefined)
     .map(([service, name]) => new DhtRouter(name, services[service] as KadDHT))
-}
-
-/**
- * Ends streams on which a DHT peer answers at more length than it may. kad-dht itself would read gigabytes.
- * Only streams that we opened: on them nothing comes before its reader asks for it.
- */
-export function limitAnswers(node: Libp2p): void {
-  for (const protocol of [AMINO, LAN]) {
-    node.use(protocol, (stream, connection, next) => {
-      let bytes = 0
-      if (stream.direction === 'outbound') {
-        stream.addEventListener('message', ({ data }) => {
-          bytes += data.byteLength
-          if (bytes > MAX_ANSWER_BYTES)
-            stream.abort(new Error(`it answered more than ${MAX_ANSWER_BYTES} bytes`))
-        })
-      }
-      next(stream, connection)
-    })
-  }
 }

@@ -89,6 +89,27 @@ t.test('several peers share the work, and none is asked for what another is send
   t.equal(bitswap.client.duplicateBytes < 2_000_000, true)
 })
 
+t.test('a slow peer beside a fast one keeps nobody waiting, and is soon asked for little', async t => {
+  const bitswap = node(t)
+  const blocks = rawBlocks(300, 50_000, 25)
+  const root = parentOf(blocks)
+  const fast = peerOf(bitswap, 'fast', [root, ...blocks])
+  const slow = peerOf(bitswap, 'slow', [root, ...blocks], { bytesPerMs: 100 })
+  await getAll(t, bitswap, [root])
+  await until('both have said that they have it', () => slow.sent > 0 && fast.sent > 0)
+  const begin = performance.now()
+  await getAll(t, bitswap, blocks.slice(0, 150))
+  const askedAtFirst = slow.asked.length
+  await getAll(t, bitswap, blocks.slice(150))
+  const elapsedMs = performance.now() - begin
+  t.ok(
+    elapsedMs < 10_000,
+    `${Math.round(elapsedMs)} ms; the slow one takes 16 s for what it was asked at first`,
+  )
+  t.ok(askedAtFirst <= 50, `${askedAtFirst} asked of it at first`)
+  t.ok(slow.asked.length - askedAtFirst <= 16, `${slow.asked.length - askedAtFirst} later`)
+})
+
 t.test(
   'who has not got a block is followed by the next, and when all say no it is absent at once',
   async t => {
@@ -206,17 +227,40 @@ t.test('a peer that speaks 1.1.0 and has not got it is passed over, though it do
   t.same(old.dropped, [])
 })
 
-t.test('a peer that is silent is passed over within its patience, then dropped', async t => {
+t.test(
+  'a peer that answers nothing is passed over, then left alone; its link stays, for it may only ask',
+  async t => {
+    const bitswap = node(t, { maxSilenceMs: 1500 })
+    const blocks = rawBlocks(20, 3000, 13)
+    const silent = peerOf(bitswap, 'silent', [], { silent: true })
+    await getAll(t, bitswap, await sharedBy(bitswap, silent, blocks))
+    const waiting = waitFor(bitswap, 4000)
+    await until('it is left alone', () => bitswap.client.banned.length > 0)
+    t.match(bitswap.client.banned, [{ peerId: 'silent', reason: /^it was silent for/ }])
+    t.equal(bitswap.client.connections, 1)
+    t.same(silent.dropped, [])
+    await waiting
+  },
+)
+
+t.test('a peer that says it has blocks and sends none is dropped', async t => {
   const bitswap = node(t, { maxSilenceMs: 1500 })
-  const blocks = rawBlocks(20, 3000, 13)
-  const silent = peerOf(bitswap, 'silent', [], { silent: true })
-  await getAll(t, bitswap, await sharedBy(bitswap, silent, blocks))
-  const waiting = get(bitswap, rawBlock(10, 14).cid, AbortSignal.timeout(4000)).catch(() => {})
-  await until('it is dropped', () => silent.dropped.length > 0)
-  t.match(silent.dropped[0], /^it was silent for/)
-  t.match(bitswap.client.banned, [{ peerId: 'silent' }])
-  await waiting
+  const blocks = rawBlocks(20, 3000, 24)
+  const root = parentOf(blocks)
+  peerOf(bitswap, 'honest', [root, ...blocks])
+  const liar = peerOf(bitswap, 'liar', [root, ...blocks])
+  liar.sendBlock = () => {}
+  await getAll(t, bitswap, [root])
+  await until('it has said that it has it', () => liar.sent > 0)
+  await getAll(t, bitswap, blocks)
+  await until('it is dropped', () => liar.dropped.length > 0)
+  t.match(liar.dropped[0], /^it was silent|^it does not send/)
 })
+
+/** Something that nobody has is wanted for so long. */
+async function waitFor(bitswap: Bitswap, ms: number): Promise<void> {
+  await get(bitswap, rawBlock(10, 14).cid, AbortSignal.timeout(ms)).catch(() => {})
+}
 
 /** The blocks, wanted of the first peer before a second one comes that has them. */
 async function sharedBy(bitswap: Bitswap, first: FakePeer, blocks: TestBlock[]): Promise<TestBlock[]> {
@@ -245,7 +289,7 @@ for (const [what, [options, reason]] of Object.entries(OFFENCES)) {
     const bad = peerOf(bitswap, 'bad', blocks, options)
     if (options.garbage !== undefined || options.wrong !== undefined) bad.options.delayMs = 100
     await getAll(t, bitswap, await sharedBy(bitswap, bad, blocks))
-    const waiting = get(bitswap, rawBlock(10, 14).cid, AbortSignal.timeout(4000)).catch(() => {})
+    const waiting = waitFor(bitswap, 4000)
     await until('it is dropped', () => bad.dropped.length > 0)
     t.match(bad.dropped[0], reason)
     await waiting
@@ -261,6 +305,48 @@ t.test('what nobody asked for is not even kept', async t => {
   await sleep(20)
   t.same(peer.dropped, [], 'and is no reason to part')
   t.match(bitswap.client.peers, [{ blocks: 0, bytes: 0 }])
+})
+
+t.test('a peer that sends the same block over and over is dropped', async t => {
+  const bitswap = node(t)
+  const [block, other] = rawBlocks(2, 1024 * 1024, 21)
+  const peer = peerOf(bitswap, 'a', [block!])
+  await getAll(t, bitswap, [block!])
+  peer.options = { silent: true }
+  const waiting = get(bitswap, other!.cid).catch(() => {})
+  await until('it is asked for another one', () => peer.asked.length === 2)
+  for (let i = 0; i < 70; i++) peer.sendBlock(block!)
+  await until('it is dropped', () => peer.dropped.length > 0)
+  t.match(peer.dropped[0], /keeps sending/)
+  await waiting
+})
+
+t.test('a peer to which nothing can be sent leaves its wants to others', async t => {
+  const bitswap = node(t)
+  const block = rawBlock(5000, 22)
+  const broken = new FakePeer('broken', [block])
+  broken.send = () => Promise.reject(new Error('the stream broke'))
+  broken.connect(bitswap)
+  await t.rejects(get(bitswap, block.cid), /no peer is connected/)
+  peerOf(bitswap, 'sound', [block])
+  await getAll(t, bitswap, [block])
+})
+
+t.test('an answer that is not awaited any more is not held against a peer', async t => {
+  const bitswap = node(t, { maxSilenceMs: 500 })
+  const block = rawBlock(3000, 23)
+  const fast = peerOf(bitswap, 'fast', [block])
+  const slow = peerOf(bitswap, 'slow', [], { silent: true })
+  await getAll(t, bitswap, [block])
+  await until('it was asked whether it has it', () => slow.probed.length === 1)
+  const abort = new AbortController()
+  const asking = bitswap.client.whoHas(block.cid, abort.signal)
+  await until('it was asked again', () => slow.probed.length === 2)
+  abort.abort()
+  await asking
+  await until('it was told', () => slow.cancelled.length === 1)
+  await sleep(1200)
+  t.same([...slow.dropped, ...fast.dropped], [])
 })
 
 t.test('peers that go in the middle of a read leave their wants to those that stay', async t => {

@@ -3,6 +3,7 @@
  *
  * What breaks the format is refused with the protocol's own error, everything else is read; neither takes memory.
  */
+import { isDeepStrictEqual } from 'node:util'
 import t from 'tap'
 import { Bitswap } from '../../src/bitswap/bitswap.js'
 import { keyOfBlock, keyOfCidBytes, prefixOf } from '../../src/bitswap/block-key.js'
@@ -11,7 +12,7 @@ import { MessageParser, type MessageSink, ProtocolError } from '../../src/bitswa
 import { encodeMessage, encodeMessageV0, encodeVarint } from '../../src/bitswap/message-writer.js'
 import { encodePbNode } from '../../src/unixfs/pb-node.js'
 import { link } from '../support/dag.js'
-import { FakePeer, frame, random, rawBlock, rawBlocks } from './support.js'
+import { FakePeer, frame, Recorder, random, rawBlock, rawBlocks } from './support.js'
 
 t.setTimeout(110_000)
 const MIB = 1024 * 1024
@@ -105,6 +106,37 @@ t.test('a million frames: none does more than be refused', async t => {
   t.ok(refused > 100_000, `${refused} were refused`)
   t.ok(sink.things > 100_000, `${sink.things} things were understood`)
   t.ok(after.rss - before.rss < 200 * MIB, `${Math.round((after.rss - before.rss) / MIB)} MiB more`)
+})
+
+/** Everything a frame makes a parser say, and how it ends. */
+function outcome(bytes: Uint8Array, sizes: () => number): unknown[] {
+  const recorder = new Recorder()
+  const parser = new MessageParser(recorder)
+  let end = 'read'
+  try {
+    for (let at = 0; at < bytes.length; ) {
+      const size = sizes()
+      parser.push(bytes.subarray(at, at + size))
+      at += size
+    }
+  } catch (err) {
+    end = `${err}`
+  }
+  const { wants, blocks, presences, ends } = recorder
+  return [end, wants, blocks, presences, ends, parser.midMessage]
+}
+
+t.test('how a frame is cut changes nothing, whatever is in it', async t => {
+  const next = random(23)
+  let different = 0
+  for (let i = 0; i < 20_000; i++) {
+    const body = mutate(SEEDS[i % SEEDS.length]!, next)
+    const framed = Buffer.concat([encodeVarint(body.length), body])
+    const whole = outcome(framed, () => framed.length)
+    const pieces = outcome(framed, () => 1 + next(next(2) === 0 ? 3 : 300))
+    if (!isDeepStrictEqual(whole, pieces)) different++
+  }
+  t.equal(different, 0)
 })
 
 t.test('a peer that sends rubbish is dropped, and takes no memory, as often as it comes back', async t => {

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto'
 import { appendFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bitswap } from '../../src/bitswap/bitswap.js'
 import { keyOfBlock, keyOfCidBytes, prefixOf } from '../../src/bitswap/block-key.js'
 import type { BitswapVersion, InboundStream, PeerLink } from '../../src/bitswap/link.js'
@@ -68,6 +69,8 @@ export interface FakePeerOptions {
   version?: BitswapVersion
   /** Milliseconds before an answer. */
   delayMs?: number
+  /** As fast as it can when absent. */
+  bytesPerMs?: number
   /** Answers nothing. */
   silent?: boolean
   /** Sends these instead of blocks that were asked for. */
@@ -185,7 +188,10 @@ export class FakePeer implements PeerLink {
 
   async #push(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length && this.#stream !== undefined; at += 65_536) {
-      await this.#stream.data(bytes.subarray(at, at + 65_536))
+      const chunk = bytes.subarray(at, at + 65_536)
+      const { bytesPerMs } = this.options
+      if (bytesPerMs !== undefined) await sleep(chunk.length / bytesPerMs)
+      await this.#stream?.data(chunk)
     }
   }
 }

@@ -1,10 +1,9 @@
 /** Providers that are found through real routers: a DHT of Kubo nodes, and Kubo's own delegated routing server. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import type { StatusReport } from '../../src/daemon/control-protocol.js'
 import { askOne } from '../mount/ask.js'
-import { waitFor } from '../mount/staged.js'
+import { LOOPBACK, stage, status } from '../mount/neighbour.js'
 import { pattern, sha256 } from '../support/dag.js'
 import { KuboNode, missingKubo } from '../support/kubo.js'
 import { Mount } from '../support/mount.js'
@@ -14,13 +13,8 @@ import { until } from '../support/until.js'
 t.setTimeout(180_000)
 
 const skip = await missingKubo()
-const LOOPBACK = '/ip4/127.0.0.1/tcp/0'
 /** A DHT of nodes that all live on this machine. */
 const DHT = { Routing: { Type: 'dht', LoopbackAddressesOnLanDHT: true } }
-
-async function status(mount: Mount): Promise<StatusReport> {
-  return JSON.parse(await readFile(mount.path('.cidfs', 'status'), 'utf8'))
-}
 
 /** Kubo nodes whose DHT knows all of them. */
 async function kubos(t: Test, count: number, config: Record<string, object> = {}): Promise<KuboNode[]> {
@@ -84,10 +78,7 @@ t.test(
     const [address] = await entry.addresses()
     const mount = await Mount.start(t, { args: ['--listen', LOOPBACK, '--peer', address!] })
     const content = pattern(700_000, 3)
-    const path = mount.path('staging', 'provided.bin')
-    await writeFile(path, content)
-    await waitFor(mount, [path])
-    const { cid } = await mount.json<{ cid: string }>(['cid', path])
+    const cid = await stage(mount, 'provided.bin', content)
     const out = async () => ((await status(mount)).node?.providing.provided ?? 0) > 0
     await until('its record is out', out, 60_000)
     const { stdout } = await reader.ipfs(['routing', 'findprovs', cid])

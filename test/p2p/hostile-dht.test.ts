@@ -123,3 +123,20 @@ for (const [what, { bytes, most }] of Object.entries(ANSWERS)) {
     t.equal(host.status().state, 'running')
   })
 }
+
+t.test('a DHT server reads no more of a stranger than an honest message has', async t => {
+  const server = await startHost(t, { dht: 'server' })
+  const stranger = await hostilePeer(t, Buffer.alloc(0))
+  const streams: Stream[] = []
+  for (let i = 0; i < 20; i++) {
+    const stream = await stranger.dialProtocol(
+      server.host.addresses.map(text => multiaddr(text)),
+      PROTOCOL,
+    )
+    stream.send(ANSWERS['four megabytes of addresses']!.bytes)
+    streams.push(stream)
+  }
+  t.ok(await until('every stream is cut off', () => streams.every(({ status }) => status !== 'open'), 20_000))
+  const friend = await startHost(t, { peers: server.host.addresses })
+  t.ok(await until('others are answered', () => friend.host.status().routers[0]!.tableSize === 1, 20_000))
+})

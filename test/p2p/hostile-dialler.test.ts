@@ -1,7 +1,7 @@
-/** What strangers do to the port that a node listens on. */
+/** What strangers do to the port that a node listens on, and to a node that dials them. */
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { multiaddr } from '@multiformats/multiaddr'
 import t from 'tap'
@@ -114,5 +114,36 @@ for (const [what, act] of Object.entries(ACTS)) {
     }
     t.ok(await until('a peer in good order is let in', tryToConnect, 20_000))
     t.equal(host.status().connections, 1)
+  })
+}
+
+const GREETINGS: Record<string, (socket: Socket) => void> = {
+  'sends noise': socket => void socket.write(randomBytes(5_000)),
+  'sends noise after the header': socket =>
+    void socket.write(Buffer.concat([MULTISTREAM, TLS, randomBytes(3_000)])),
+  'hangs up': socket => socket.resetAndDestroy(),
+  'says yes to TLS and hangs up': socket =>
+    void socket.write(Buffer.concat([MULTISTREAM, TLS]), () => socket.resetAndDestroy()),
+  'says nothing': () => {},
+}
+
+for (const [what, greet] of Object.entries(GREETINGS)) {
+  t.test(`one that is dialled and ${what} costs the dialler nothing but time`, async t => {
+    const sockets = new Set<Socket>()
+    const server = createServer(socket => {
+      sockets.add(socket.on('error', () => {}).resume())
+      greet(socket)
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    t.teardown(() => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+    })
+    const { host } = await startHost(t, { dht: 'off' })
+    const id = (await startHost(t, { dht: 'off' })).host.peerId
+    const addrs = [`/ip4/127.0.0.1/tcp/${(server.address() as AddressInfo).port}`]
+    for (let i = 0; i < 5; i++) await t.rejects(host.connect({ id, addrs }, AbortSignal.timeout(1_000)))
+    await until('its sockets are closed', () => [...sockets].every(({ destroyed }) => destroyed), 20_000)
+    t.equal(host.status().connections, 0)
   })
 }

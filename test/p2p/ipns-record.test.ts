@@ -94,6 +94,30 @@ t.test('a value that leads out of the trees is refused although it is signed', a
   }
 })
 
+t.test('whatever is sent instead of a record is refused, and costs little', async t => {
+  const key = generateKey()
+  const good = signRecord(key, fields())
+  const field = (number: number, bytes: Buffer) =>
+    Buffer.concat([Buffer.of((number << 3) | 2, 0x80 | (bytes.length & 0x7f), bytes.length >> 7), bytes])
+  const nested = Buffer.concat([field(8, Buffer.alloc(200)), field(9, Buffer.alloc(9_500, 0x81))])
+  await t.rejects(verifyRecord(key.name.multihash, nested), { code: 'BAD_BLOCK' }, 'arrays in arrays')
+  let seed = 1
+  const random = (below: number) => {
+    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0
+    return (seed >>> 8) % below
+  }
+  let refused = 0
+  for (let i = 0; i < 3_000; i++) {
+    const bytes = Buffer.from(good.subarray(0, i % 2 === 0 ? random(good.length) : good.length))
+    for (let n = random(5); n >= 0 && bytes.length > 0; n--) bytes[random(bytes.length)] = random(256)
+    await verifyRecord(key.name.multihash, bytes).then(
+      verified => t.match(verified, { value: VALUE, sequence: 7n }),
+      (err: { code: string }) => err.code === 'BAD_BLOCK' && refused++,
+    )
+  }
+  t.ok(refused > 2_000, `${refused} were refused`)
+})
+
 t.test('the later sequence supersedes, then the longer life', async t => {
   const at = (sequence: bigint, eolMs: number) => ({ sequence, eolMs })
   t.ok(supersedes(at(2n, 0), at(1n, 9)))
