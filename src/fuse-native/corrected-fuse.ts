@@ -15,7 +15,7 @@ import {
   type Signal,
 } from './package.js'
 
-const { ERANGE, ENODATA } = constants.errno
+const { ERANGE } = constants.errno
 const OP_UTIMENS = 12
 /** Where the addon's record of a thread (fuse_thread_locals_t) has the two times, on 64-bit machines. */
 const ATIME_AT = 104
@@ -58,7 +58,7 @@ function correct(Package: FuseClass, mountOptions: readonly string[]): FuseClass
       })
     }
 
-    /** Would go through an object that cannot say 0 links, and times only as milliseconds of a double. */
+    /** Would go through an object that cannot say 0 links. */
     _op_getattr(signal: Signal, path: string): void {
       this.ops.getattr(path, (errno, words) => (errno === 0 ? signal(0, words) : signal(errno)))
     }
@@ -75,7 +75,7 @@ function correct(Package: FuseClass, mountOptions: readonly string[]): FuseClass
     /** Says the true length where the value did not fit, and libfuse sends that many bytes of its memory. */
     _op_getxattr(signal: Signal, path: string, name: string, into: Buffer, position: number): void {
       this.ops.getxattr(path, name, position, (errno, value) => {
-        if (errno !== 0) signal(errno === 0 ? -ENODATA : errno, into.buffer)
+        if (errno !== 0) signal(errno, into.buffer)
         else signal(fill(into, value), into.buffer)
       })
     }

@@ -10,12 +10,14 @@ import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { FileSystem, Ino, Notifier } from '../fs/file-system.js'
 import type { Session, SessionReport } from '../fs/session.js'
+import { checkFusermount } from '../fuse/fusermount.js'
 import {
   clearStaleMount,
   type MountOptions,
   prepareMountpoint,
   raiseReadAhead,
   SOURCE,
+  unmount,
 } from '../fuse/mount.js'
 import { FS_TYPE, type MountEntry, mountAt } from '../fuse/mount-table.js'
 import { BUSY_RETRY_MS, CLOSE_TIMEOUT_MS, comesWithin, drained, unmountWithin } from '../fuse/unmounting.js'
@@ -78,12 +80,18 @@ export class FuseNativeSession implements Session {
   static async mount(dir: string, fs: FileSystem, options: MountOptions = {}): Promise<FuseNativeSession> {
     const Fuse = loadFuse([...OPTIONS, ...(options.allowOther ? ['allow_other'] : [])])
     const mountpoint = await prepareMountpoint(dir)
+    if (process.geteuid?.() !== 0) await checkFusermount() // libfuse mounts with its own, and we unmount with this
     const host = hostOf(fs)
     const fuse = new Fuse(mountpoint, operationsOf(host), { timeout: false })
     fs.start(notifier(host.changed))
-    const { fd, entry } = await inTurn(() => open(fuse, mountpoint))
-    raiseReadAhead(mountpoint, READ_AHEAD_KIB)
-    return new FuseNativeSession(host, fuse, new Connection(fd), entry)
+    try {
+      const { fd, entry } = await inTurn(() => open(fuse, mountpoint))
+      raiseReadAhead(mountpoint, READ_AHEAD_KIB)
+      return new FuseNativeSession(host, fuse, new Connection(fd), entry)
+    } catch (err) {
+      await undo(fuse, mountpoint)
+      throw err
+    }
   }
 
   report(): SessionReport {
@@ -116,10 +124,23 @@ export class FuseNativeSession implements Session {
     requests.abort()
     if (!this.#abandoned) await this.#connection.freed()
     await Promise.allSettled(files.handles().map(async fd => release(this.#host, fd)))
-    this.#fuse.close(err => err !== null && log('closing: %s', messageOf(err)))
-    this.#fuse.ops = {}
+    closePackage(this.#fuse)
+    if (!this.#abandoned) this.#fuse.ops = {} // what the package keeps leads to nothing any more
     this.#resolveClosed()
   }
+}
+
+/** Lets the event loop end. The package's own unmounting is ours (corrected-fuse.ts). */
+function closePackage(fuse: Fuse): void {
+  fuse.close(err => {
+    if (err != null) log('closing: %s', messageOf(err))
+  })
+}
+
+/** A mount that is there now is ours: there was none before. */
+async function undo(fuse: Fuse, mountpoint: string): Promise<void> {
+  if (mountAt(mountpoint)?.type === FS_TYPE) await unmount(mountpoint, { lazy: true })
+  closePackage(fuse)
 }
 
 function abortConnection({ device }: MountEntry): boolean {
