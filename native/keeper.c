@@ -39,6 +39,8 @@
 
 enum {
   LISTEN_FD = 3,
+  STORE_MAX = 4,
+  NAME_MAX_BYTES = 32,
   MESSAGE_MAX = 64 * 1024,
   WORDS_MAX = 256,
   /* Deaths within a window of DEATHS_WINDOW_MS before the mount is given up, unless CIDFS_KEEPER_DEATHS says otherwise. */
@@ -49,24 +51,33 @@ enum {
   BACK_OFF_FIRST_MS = 100,
   BACK_OFF_MAX_MS = 5000,
   START_TIMEOUT_MS = 120 * 1000,
+  ZOMBIE_MS = 500,
   /* Twice what the daemon allows its main thread before it ends itself, with more to say about why. */
   WATCHDOG_MS = 60 * 1000,
 };
 
+/* The descriptor store: what a daemon wants its successor to have. */
+struct stored {
+  char name[NAME_MAX_BYTES];
+  int fd;
+};
+
 static struct {
+  struct stored store[STORE_MAX];
+  int stored;
   const char *mountpoint;
   char **command;
   char *command_text; /* what `command` points into, once a daemon has sent its own */
-  int device;         /* the connection, -1: not mounted */
   int notify, signals;
   int channel; /* of Node, from who started us to the first daemon; -1: none */
   pid_t child; /* 0: none */
   bool ready, stopping, terminating;
   int64_t started_ms, beat_ms, restart_ms; /* restart_ms 0: nothing to restart */
+  int64_t zombie_ms; /* since when the daemon has been one; 0: it is none */
   int64_t window_ms;
   int deaths, deaths_max, failed_starts;
   int64_t watchdog_ms;
-} keeper = {.device = -1, .channel = -1};
+} keeper = {.channel = -1};
 
 static int64_t now_ms(void) {
   struct timespec time;
@@ -121,17 +132,34 @@ static void set_number(const char *name, int64_t value) {
   setenv(name, text, 1);
 }
 
+/* Whether a daemon has mounted and not unmounted. */
+static bool is_serving(void) {
+  return keeper.stored > 0;
+}
+
+/* In the child: copies, which are not closed on exec, from LISTEN_FD on. First out of the way of those numbers. */
+static bool pass_store(void) {
+  char names[STORE_MAX * (NAME_MAX_BYTES + 1)] = "";
+  int fds[STORE_MAX];
+  for (int i = 0; i < keeper.stored; i++) {
+    fds[i] = fcntl(keeper.store[i].fd, F_DUPFD, LISTEN_FD + STORE_MAX);
+    if (fds[i] < 0) return false;
+    if (i > 0) strcat(names, ":");
+    strcat(names, keeper.store[i].name);
+  }
+  for (int i = 0; i < keeper.stored; i++) {
+    if (dup2(fds[i], LISTEN_FD + i) < 0 || close(fds[i]) != 0) return false;
+  }
+  setenv("LISTEN_FDNAMES", names, 1);
+  set_number("LISTEN_FDS", keeper.stored);
+  set_number("LISTEN_PID", getpid());
+  return true;
+}
+
 /* In the child: descriptors and environment as sd_listen_fds(3) has them. */
 static _Noreturn void become_daemon(const sigset_t *mask) {
   set_number("WATCHDOG_PID", getpid());
-  if (keeper.device >= 0) {
-    set_number("LISTEN_PID", getpid());
-    setenv("LISTEN_FDS", "1", 1);
-    setenv("LISTEN_FDNAMES", "fuse", 1);
-    /* the copy is not closed on exec, as the original is; where that has the number already, it must not be either */
-    int result = keeper.device == LISTEN_FD ? fcntl(LISTEN_FD, F_SETFD, 0) : dup2(keeper.device, LISTEN_FD);
-    if (result < 0) _exit(126);
-  }
+  if (is_serving() && !pass_store()) _exit(126);
   sigprocmask(SIG_SETMASK, mask, NULL);
   execvp(keeper.command[0], keeper.command);
   say("cannot run %s: %s", keeper.command[0], strerror(errno));
@@ -149,7 +177,7 @@ static void drop_channel(void) {
 
 static void start_daemon(const sigset_t *mask) {
   keeper.ready = false;
-  keeper.restart_ms = 0;
+  keeper.restart_ms = keeper.zombie_ms = 0;
   keeper.started_ms = keeper.beat_ms = now_ms();
   keeper.child = fork();
   if (keeper.child < 0) die("fork");
@@ -197,7 +225,7 @@ static void fusermount(const sigset_t *mask) {
 
 /* Takes the mount out of the tree first: who still has files open there gets an error, and nobody else does. */
 static _Noreturn void give_up(const sigset_t *mask, int status) {
-  if (keeper.device >= 0 && is_mounted() && umount2(keeper.mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) != 0) fusermount(mask);
+  if (is_serving() && is_mounted() && umount2(keeper.mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) != 0) fusermount(mask);
   exit(status);
 }
 
@@ -226,7 +254,7 @@ static void daemon_ended(const sigset_t *mask, int status) {
   pid_t pid = keeper.child;
   bool orderly = WIFEXITED(status) && WEXITSTATUS(status) == 0;
   keeper.child = 0;
-  if (orderly || keeper.device < 0) exit(exit_status(status));
+  if (orderly || !is_serving()) exit(exit_status(status));
   if (keeper.terminating && !keeper.ready) give_up(mask, 0); /* it was starting: nothing is under way */
   if (keeper.terminating || keeper.stopping) {
     say("the daemon (pid %d) did not end as it should: unmounting %s", pid, keeper.mountpoint);
@@ -259,16 +287,30 @@ static void set_command(const char *text) {
   keeper.command = words;
 }
 
-static void take_device(int fd) {
-  if (keeper.device >= 0) close(keeper.device);
-  keeper.device = fd;
+static void forget(const char *name) {
+  for (int i = 0; i < keeper.stored; i++) {
+    if (strcmp(keeper.store[i].name, name) != 0) continue;
+    close(keeper.store[i].fd);
+    keeper.store[i--] = keeper.store[--keeper.stored];
+  }
 }
 
-static void take_line(const char *line, int *fd) {
+/* Takes the descriptor over. */
+static void keep(const char *name, int fd) {
+  if (fd < 0) return;
+  forget(name);
+  if (keeper.stored == STORE_MAX || strlen(name) >= NAME_MAX_BYTES) {
+    close(fd);
+    return;
+  }
+  struct stored *stored = &keeper.store[keeper.stored++];
+  strcpy(stored->name, name);
+  stored->fd = fd;
+}
+
+static void take_line(const char *line) {
   if (strcmp(line, "READY=1") == 0) keeper.ready = true, keeper.failed_starts = 0;
   else if (strcmp(line, "STOPPING=1") == 0) keeper.stopping = true;
-  else if (strcmp(line, "FDSTOREREMOVE=1") == 0) take_device(-1);
-  else if (strcmp(line, "FDSTORE=1") == 0) take_device(*fd), *fd = -1;
   else if (strncmp(line, "MAINPID=", 8) == 0) keeper.child = (pid_t)atoi(line + 8);
   else if (strncmp(line, "CIDFS_COMMAND=", 14) == 0) set_command(line + 14);
 }
@@ -288,6 +330,20 @@ static int unpack(struct msghdr *message, bool *trusted) {
   return fd;
 }
 
+static void take_text(char *text, int fd) {
+  const char *name = "stored";
+  bool is_kept = false, is_removed = false;
+  keeper.beat_ms = now_ms(); /* whatever it says, it lives */
+  for (char *line; (line = strsep(&text, "\n")) != NULL; take_line(line)) {
+    if (strncmp(line, "FDNAME=", 7) == 0) name = line + 7;
+    if (strcmp(line, "FDSTORE=1") == 0) is_kept = true;
+    if (strcmp(line, "FDSTOREREMOVE=1") == 0) is_removed = true;
+  }
+  if (is_removed) forget(name);
+  if (is_kept) keep(name, fd);
+  else if (fd >= 0) close(fd);
+}
+
 static bool take_message(void) {
   static char text[MESSAGE_MAX];
   union {
@@ -302,10 +358,8 @@ static bool take_message(void) {
   bool trusted;
   int fd = unpack(&message, &trusted);
   text[length] = 0;
-  char *rest = text;
-  if (trusted) keeper.beat_ms = now_ms(); /* whatever it says, it lives */
-  for (char *line; trusted && (line = strsep(&rest, "\n")) != NULL;) take_line(line, &fd);
-  if (fd >= 0) close(fd);
+  if (trusted) take_text(text, fd);
+  else if (fd >= 0) close(fd);
   return true;
 }
 
@@ -334,12 +388,38 @@ static void take_signal(const sigset_t *mask) {
   else give_up(mask, 0);
 }
 
+static bool is_zombie(pid_t pid) {
+  char path[64], text[512];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  FILE *file = fopen(path, "re");
+  size_t length = file == NULL ? 0 : fread(text, 1, sizeof text - 1, file);
+  if (file != NULL) fclose(file);
+  text[length] = 0;
+  const char *name_end = strrchr(text, ')');
+  return name_end != NULL && strncmp(name_end, ") Z", 3) == 0;
+}
+
+/*
+ * A dead daemon cannot be waited for while one of its threads waits in the kernel for an answer of that very daemon (to
+ * invalidate pages that are being read). Its successor gives that answer, so it must not wait for the end of the other.
+ */
+static void check_zombie(const sigset_t *mask) {
+  int status = SIGKILL;
+  if (keeper.child <= 0 || !is_zombie(keeper.child)) {
+    keeper.zombie_ms = 0;
+    return;
+  }
+  if (keeper.zombie_ms == 0) keeper.zombie_ms = now_ms();
+  bool is_over = waitpid(keeper.child, &status, WNOHANG) != 0;
+  if (is_over || now_ms() - keeper.zombie_ms > ZOMBIE_MS) daemon_ended(mask, status);
+}
+
 /* A daemon that says nothing any more, and did not end itself for it; one that another process has waited for. */
 static void check_watchdog(const sigset_t *mask) {
   if (keeper.child > 0 && kill(keeper.child, 0) != 0 && errno == ESRCH) daemon_ended(mask, SIGKILL);
   int64_t allowed = keeper.ready ? keeper.watchdog_ms : START_TIMEOUT_MS;
   int64_t since = keeper.ready ? keeper.beat_ms : keeper.started_ms;
-  if (keeper.child <= 0 || keeper.device < 0 || now_ms() - since < allowed) return;
+  if (keeper.child <= 0 || !is_serving() || now_ms() - since < allowed) return;
   say("the daemon (pid %d) has not answered for %lld s: killing it", keeper.child, (long long)(allowed / 1000));
   keeper.beat_ms = keeper.started_ms = now_ms();
   kill(keeper.child, SIGKILL);
@@ -392,6 +472,7 @@ int main(int argc, char **argv) {
     if (poll(polled, 2, timeout_ms()) < 0 && errno != EINTR) die("poll");
     take_messages();
     take_signal(&mask);
+    check_zombie(&mask);
     check_watchdog(&mask);
     if (keeper.restart_ms != 0 && now_ms() >= keeper.restart_ms) start_daemon(&mask);
   }

@@ -41,6 +41,11 @@ function firstLine(text: string): string {
   return line.replace(/^\S*fusermount3?: /, '') || 'no reason given'
 }
 
+/** That the helper can be started. @throws CidfsError `MISSING_TOOL` that says what to do. */
+export async function checkFusermount(): Promise<void> {
+  await run(['--version'])
+}
+
 /**
  * Mounts on `dir` with mount options of fusermount3(1); returns the descriptor of /dev/fuse.
  * @throws CidfsError `MISSING_TOOL`, `BAD_MOUNTPOINT` with the helper's own words.

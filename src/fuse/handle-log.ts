@@ -4,14 +4,17 @@
  * Invariant: an open stands in the log before the kernel learns its handle, and is gone from it before the kernel
  * learns that it was released. So a successor knows every handle it may be asked about; what is one too many is an
  * open whose answer did not arrive, which is sent again under the same request id.
- * Why a plain file that is never synced: it has to outlive the process, not the machine. One write per open costs two
- * microseconds, a transaction fifty.
+ * Why a plain file that is never synced: it has to outlive the process, not the machine. In memory (tmpfs) one write
+ * per open costs two microseconds; on a disk it can wait for the journal whenever somebody syncs. It has no name: the
+ * supervisor holds it as it holds the connection, and it goes when nobody does.
  *
  * Slots of 64 bytes, so that none lies on two pages: a write that is cut short by a kill leaves all of it or nothing.
  * Each is 8 numbers of 64 bits: handle (0: free), inode, flags, request id, backing id, token, two unused. The first
  * slot holds how many daemons the mount has had: their handles never collide.
  */
+import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
+import { join } from 'node:path'
 import { messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { Fh, Ino } from '../fs/file-system.js'
@@ -40,7 +43,7 @@ export interface LoggedHandle {
 export class HandleLog {
   /** What the daemon before left open. */
   readonly inherited: LoggedHandle[]
-  readonly #fd: number
+  readonly fd: number
   readonly #slots = new Map<Fh, number>()
   readonly #free: number[] = []
   readonly #slot = new Float64Array(NUMBERS)
@@ -50,7 +53,7 @@ export class HandleLog {
   #next: Fh
 
   private constructor(fd: number, content: Buffer) {
-    this.#fd = fd
+    this.fd = fd
     this.inherited = this.#read(content)
     this.#end = Math.max(1, content.length / SLOT_BYTES)
     const daemons = content.length === 0 ? 0 : content.readDoubleLE(0)
@@ -58,16 +61,20 @@ export class HandleLog {
     this.#write(0, [daemons + 1])
   }
 
-  /** Of a new mount. @throws Error as `openSync`. */
-  static create(path: string): HandleLog {
-    return new HandleLog(fs.openSync(path, 'w+', 0o600), Buffer.alloc(0))
+  /** Of a new mount; `dir` is where the file would have its name. @throws Error as `openSync`. */
+  static create(dir: string): HandleLog {
+    const path = join(dir, `cidfs-${randomBytes(12).toString('hex')}`)
+    const fd = fs.openSync(path, 'wx+', 0o600)
+    fs.unlinkSync(path)
+    return new HandleLog(fd, Buffer.alloc(0))
   }
 
-  /** Of a mount that goes on; `inherited` are its open files. @throws Error as `openSync`. */
-  static resume(path: string): HandleLog {
-    const fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600)
-    const content = fs.readFileSync(fd)
-    return new HandleLog(fd, content.subarray(0, content.length - (content.length % SLOT_BYTES)))
+  /** Of a mount that goes on; `inherited` are its open files. Takes the descriptor over. */
+  static resume(fd: number): HandleLog {
+    const { size } = fs.fstatSync(fd)
+    const content = Buffer.alloc(size - (size % SLOT_BYTES))
+    fs.readSync(fd, content, 0, content.length, 0) // its offset is shared with whoever else holds it
+    return new HandleLog(fd, content)
   }
 
   #read(content: Buffer): LoggedHandle[] {
@@ -112,7 +119,7 @@ export class HandleLog {
     this.#slot.fill(0)
     this.#slot.set(numbers)
     try {
-      fs.writeSync(this.#fd, this.#bytes, 0, SLOT_BYTES, slot * SLOT_BYTES)
+      fs.writeSync(this.fd, this.#bytes, 0, SLOT_BYTES, slot * SLOT_BYTES)
     } catch (err) {
       log('slot %d: %s', slot, messageOf(err))
     }
@@ -122,6 +129,6 @@ export class HandleLog {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    fs.closeSync(this.#fd)
+    fs.closeSync(this.fd)
   }
 }

@@ -1,11 +1,15 @@
 /** The keeper: small, patient up to a point, gone when the mount is. */
-import { readFile, rm } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { StatusReport } from '../../src/daemon/control-protocol.js'
 import { PythonSession } from '../mount/python-session.js'
 import { KeptMount, type KeptMountOptions } from '../support/kept-mount.js'
-import { isAlive } from '../support/run.js'
+import { isMounted } from '../support/mount.js'
+import { mainFile } from '../support/root.js'
+import { isAlive, run } from '../support/run.js'
+import { atEnd, tempDir } from '../support/temp.js'
+import { until } from '../support/until.js'
 
 t.setTimeout(60_000)
 
@@ -54,4 +58,57 @@ t.test('a mount that nobody can go on with is taken down', async t => {
   t.notOk(await mount.isMounted())
   t.match(mount.log, /does not tell how to go on with its mount/)
   for (const pid of await mount.processes()) t.notOk(await isAlive(pid))
+})
+
+t.test(
+  'a mount in the background goes on, wherever it was started and whatever became of its configuration',
+  async t => {
+    const temp = await tempDir(t)
+    const at = (name: string) => join(temp, name)
+    for (const name of ['mnt', 'run']) await mkdir(at(name), { mode: 0o700 })
+    await writeFile(at('config.toml'), 'settle = "20ms"\n')
+    const env = { ...process.env, XDG_RUNTIME_DIR: at('run') }
+    const cidfs = (...args: string[]) => run(process.execPath, [mainFile, ...args], { env, cwd: temp })
+    atEnd(t, async () => {
+      if (await isMounted(at('mnt'))) await cidfs('unmount', '--lazy', 'mnt')
+    })
+    const mounted = await cidfs('mount', '--isolated', '--config', 'config.toml', '--state', 'state', 'mnt')
+    t.equal(mounted.status, 0, mounted.stderr)
+    const record = async () => {
+      const text = await readFile(join(temp, 'state', 'daemon.json'), 'utf8').catch(() => '{}')
+      return JSON.parse(text) as { pid?: number; keeper?: { pid: number } }
+    }
+    const { keeper } = await record()
+    t.ok(await isAlive(keeper!.pid))
+    const crash = async () => {
+      const { pid } = await record()
+      process.kill(pid!, 'SIGKILL')
+      await until('another daemon', async () => ![undefined, pid].includes((await record()).pid), 30_000)
+    }
+    await writeFile(join(temp, 'mnt', 'staging', 'file'), 'content')
+    await crash()
+    await writeFile(at('config.toml'), 'settle = nonsense\n')
+    await crash()
+    t.equal(await readFile(join(temp, 'mnt', 'staging', 'file'), 'utf8'), 'content')
+    t.match(await readFile(join(temp, 'state', 'daemon.log'), 'utf8'), /config\.toml: .*going on as before/)
+    t.match(await cidfs('unmount', 'mnt'), { status: 0 })
+    t.notOk(await isMounted(at('mnt')))
+    t.notOk(await isAlive(keeper!.pid), 'the keeper has ended')
+  },
+)
+
+t.test('without a keeper the mount is as mortal as its daemon', async t => {
+  const temp = await tempDir(t)
+  const at = (name: string) => join(temp, name)
+  for (const name of ['mnt', 'run']) await mkdir(at(name), { mode: 0o700 })
+  const env = { ...process.env, XDG_RUNTIME_DIR: at('run') }
+  const cidfs = (...args: string[]) => run(process.execPath, [mainFile, ...args], { env, cwd: temp })
+  t.match(await cidfs('mount', '--no-keeper', '--isolated', '--state', 'state', 'mnt'), { status: 0 })
+  const record = JSON.parse(await readFile(join(temp, 'state', 'daemon.json'), 'utf8')) as {
+    pid: number
+    keeper?: object
+  }
+  t.notOk(record.keeper)
+  process.kill(record.pid, 'SIGKILL')
+  t.match(await cidfs('unmount', 'mnt'), { status: 0, stdout: /its daemon had died/ })
 })
