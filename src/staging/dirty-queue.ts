@@ -3,7 +3,7 @@
  *
  * Invariant: a node is in the queue exactly while it is dirty, and so is every directory above it. A file's
  * turn comes a settle delay after its last close; a directory's when nothing below it is dirty any more, and
- * not before its own delay, which is the longer the more work its last update was. Membership, tries and errors are in LMDB, changed in the transaction that changes
+ * not before its own delay, which is the longer the more entries it had at its last update. Membership, tries and errors are in LMDB, changed in the transaction that changes
  * the node; delays and counts of dirty children are only in memory, rebuilt at start and after a transaction
  * that failed. What has no name (unlinked, still open), or a local one, is dirty without being queued.
  * Why: ten thousand files dropped into a folder are ten thousand files to hash and one directory to update,
@@ -21,10 +21,10 @@ import { STAGING_ROOT_INO, type StagingNode } from './node.js'
 
 const log = logger('staging:queue')
 
-/** A directory rests so many times as long as its last update took, before the next: few updates of large ones. */
-const REST_FACTOR = 10
+/** A directory rests about ten times as long as its last update was work, before the next. */
+const REST_MS_PER_ENTRY = 0.05
 const MAX_REST_MS = 5000
-const REMEMBERED_COSTS = 1000
+const REMEMBERED_SIZES = 1000
 
 export interface Job {
   ino: number
@@ -54,12 +54,12 @@ export class DirtyQueue {
   readonly #settling = new Map<number, Job>()
   /** Jobs with a time of their own: those that failed, and directories whose last child has just finished. */
   readonly #unordered = new Map<number, Job>()
-  /** Milliseconds of work that the last updates of directories were. */
-  readonly #costs = new LRUCache<number, number>({ max: REMEMBERED_COSTS })
+  /** Of directories at their last updates: how many entries they had. */
+  readonly #sizes = new LRUCache<number, number>({ max: REMEMBERED_SIZES })
   /** Dirty children of directories that are not in the queue themselves yet (or never, as the root). */
   readonly #orphanCounts = new Map<number, number>()
-  /** Called when something may have become ready. */
-  onChange: () => void = () => {}
+  /** Called when something may have become ready, or will be in so many milliseconds. */
+  onChange: (delayMs: number) => void = () => {}
 
   /** @param isLocal whose nodes are dirty without being queued */
   constructor(
@@ -97,7 +97,7 @@ export class DirtyQueue {
       Object.assign(job, { tries: value.tries, error: value.error, running, dueMs })
       if (!running && dueMs !== Number.POSITIVE_INFINITY) this.#unordered.set(node.ino, job)
     }
-    this.onChange()
+    this.onChange(0)
   }
 
   /** The content of `node` has changed or is about to: its CID no longer holds, nor those above it. */
@@ -129,14 +129,14 @@ export class DirtyQueue {
   settle(ino: number): void {
     const job = this.#jobs.get(ino)
     if (job === undefined) return
-    const restMs = Math.min(MAX_REST_MS, REST_FACTOR * (this.#costs.get(ino) ?? 0))
+    const restMs = Math.min(MAX_REST_MS, REST_MS_PER_ENTRY * (this.#sizes.get(ino) ?? 0))
     job.dueMs = Date.now() + Math.max(this.#settleMs, restMs)
     this.#wait(job, restMs > this.#settleMs)
   }
 
-  /** What the update of a directory cost, in milliseconds of work. */
-  noteCost(ino: number, ms: number): void {
-    this.#costs.set(ino, ms)
+  /** A directory is being updated: that is work for each of its entries. */
+  updating(ino: number, entries: number): void {
+    this.#sizes.set(ino, entries)
   }
 
   /** A file is open for writing again: it waits for the close. */
@@ -165,13 +165,19 @@ export class DirtyQueue {
     job.dueMs = Date.now() + retryDelayMs(job.tries)
     this.#settling.delete(ino)
     this.#unordered.set(ino, job)
-    this.onChange()
+    this.onChange(0)
     try {
       this.#stored.putSync(inoKey(ino), { tries: job.tries, error })
     } catch (err) {
       // a full disk: the next start does not know of this failure
       log('%d: %s', ino, messageOf(err))
     }
+  }
+
+  /** What has failed may succeed now: its back-off is over. */
+  retryFailed(): void {
+    for (const job of this.#unordered.values()) if (job.tries > 0) job.dueMs = Date.now()
+    this.onChange(0)
   }
 
   /** Was given out but is not finished, without having failed: back with a new delay. */
@@ -267,7 +273,7 @@ export class DirtyQueue {
       this.#settling.delete(job.ino)
       this.#unordered.set(job.ino, job)
     }
-    this.onChange()
+    this.onChange(0)
   }
 
   #forget(ino: number): Job | undefined {
@@ -287,6 +293,6 @@ export class DirtyQueue {
     this.#settling.delete(job.ino)
     const line = apart ? this.#unordered : this.#settling
     line.set(job.ino, job)
-    this.onChange()
+    this.onChange(job.dueMs - Date.now())
   }
 }

@@ -5,6 +5,7 @@
  * nobody took is tried again with back-off, across restarts. A record of somebody else who has the key and is newer
  * than ours is left alone.
  */
+import { deadline } from '../core/deadline.js'
 import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { NameKey } from '../p2p/ipns-key.js'
@@ -153,9 +154,7 @@ export class NamePublisher {
     const { records, resolver, network } = this.#parts
     if (records.get(name.text) !== undefined || network.unavailable !== undefined) return
     if (resolver.cache.get(name.text) !== undefined) return
-    const late = AbortSignal.timeout(LOOKUP_MS)
-    const either = signal === undefined ? late : AbortSignal.any([signal, late])
-    await resolver.refresh(name, either).catch((err: unknown) => {
+    await resolver.refresh(name, deadline(LOOKUP_MS, signal)).catch((err: unknown) => {
       if (signal?.aborted) throw err
     })
   }

@@ -212,6 +212,11 @@ export class NamedPins {
     if (this.#due.has(ino)) this.#queue(ino)
   }
 
+  /** As `retry`, of all that have failed. */
+  retryFailed(): void {
+    for (const { ino, state } of [...this.pending()]) if (state === 'failed') this.retry(ino)
+  }
+
   /** Blocks were lost: what was complete is looked through again, and what is missing is fetched. */
   recheck(): void {
     const complete = [...this.#records.list()].filter(({ pinned }) => pinned)
@@ -331,8 +336,8 @@ export class NamedPins {
     if (!signal.aborted) this.#hold(ino, root.bytes)
     const found = await completeness(this.#store, root, links, { signal, stopAtFirstMissing: true })
     if (found.held) return
-    const { full } = this.#store.space.report()
-    if (full) throw new CidfsError('NO_SPACE', 'no space left to keep all of it: unpin, or remove files')
+    if (this.#store.space.isFull)
+      throw new CidfsError('NO_SPACE', 'no space left to keep all of it: unpin, or remove files')
     const message = `block ${found.firstMissing} was collected while others were fetched`
     throw new CidfsError('UNREACHABLE', message, { cid: `${found.firstMissing}` })
   }

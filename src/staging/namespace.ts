@@ -90,6 +90,7 @@ export class Namespace {
 
   #rolledBack(): void {
     this.#cache.clear()
+    this.#touched.clear()
     for (const { node } of this.#held.values()) {
       const record = this.#nodes.get(inoKey(node.ino))
       if (record !== undefined) restore(node, record)

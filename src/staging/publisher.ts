@@ -81,7 +81,7 @@ export class Publisher {
   readonly #untrusted = new Set<number>()
   #running = 0
   #timer: NodeJS.Timeout | undefined
-  #timerIsNow = false
+  #timerDueMs = 0
   #stopped = true
   readonly #idle = new Set<() => void>()
   readonly #headStart: HeadStart
@@ -101,7 +101,7 @@ export class Publisher {
 
   start(): void {
     this.#stopped = false
-    this.#parts.queue.onChange = () => this.#schedule(0)
+    this.#parts.queue.onChange = delayMs => this.#schedule(delayMs)
     this.#schedule(0)
   }
 
@@ -115,15 +115,15 @@ export class Publisher {
   }
 
   #schedule(delayMs: number): void {
-    if (this.#stopped || (this.#timer !== undefined && delayMs === 0 && this.#timerIsNow)) return
+    const dueMs = performance.now() + delayMs
+    if (this.#stopped || (this.#timer !== undefined && this.#timerDueMs <= dueMs)) return
     clearTimeout(this.#timer)
-    this.#timerIsNow = delayMs === 0
+    this.#timerDueMs = dueMs
     this.#timer = setTimeout(() => this.#pump(), delayMs)
   }
 
   #pump(): void {
     this.#timer = undefined
-    this.#timerIsNow = false
     while (!this.#stopped && this.#running < CONCURRENCY) {
       const job = this.#parts.queue.take()
       if (job === undefined) break
@@ -197,10 +197,23 @@ export class Publisher {
     const next = this.#prepareUntil(performance.now() + SLICE_MS, first, batch, blocks)
     try {
       this.#parts.store.putMany(blocks)
-    } catch (err) {
-      for (const { job } of batch.candidates.splice(before)) this.#parts.queue.failed(job.ino, messageOf(err))
+    } catch {
+      batch.candidates.push(...this.#putSingly(batch.candidates.splice(before), blocks))
     }
     return next
+  }
+
+  /** Not all fit: what can be published is. Each candidate has one block. */
+  #putSingly(candidates: Candidate[], blocks: Block[]): Candidate[] {
+    return candidates.filter(({ job }, i) => {
+      try {
+        this.#parts.store.putMany([blocks[i]!])
+        return true
+      } catch (err) {
+        this.#parts.queue.failed(job.ino, messageOf(err))
+        return false
+      }
+    })
   }
 
   #prepareUntil(until: number, first: Job, batch: Batch, blocks: Block[]): Job | undefined {
@@ -304,11 +317,10 @@ export class Publisher {
   async #publishDirectory(job: Job): Promise<void> {
     const { store, names, queue } = this.#parts
     const { generation } = names.get(job.ino)
-    const begun = performance.now()
     const entries = await this.#entriesOf(job.ino)
     if (entries === undefined) return void queue.putBack(job.ino)
+    queue.updating(job.ino, entries.length)
     const published = await buildDirectory(entries, (cid, bytes) => void store.put(cid, bytes))
-    queue.noteCost(job.ino, performance.now() - begun)
     await store.flush()
     this.#commit([{ job, generation, published, leaves: [] }])
   }

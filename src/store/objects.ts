@@ -80,14 +80,18 @@ export class Objects {
     })
   }
 
-  /** Whether the leaf was not held before. */
+  /**
+   * Whether the leaf was not held before. If it was, it is here from now on: what a file had in common with its last
+   * content would else keep all of that on the disk, as long as the file lives.
+   */
   #add(container: number, { cid, offset, length }: Leaf): boolean {
     const { held, put, index } = this.#parts
-    if (isIdentity(cid) || held(cid) !== undefined) return false
+    if (isIdentity(cid)) return false
+    const isNew = held(cid) === undefined
     // nothing of an empty file would ever be synced: its one block goes to a pack
-    if (length === 0) put(cid, new Uint8Array(0))
-    else index.set(cid.multihash.bytes, { container, offset, length })
-    return true
+    if (length > 0) index.set(cid.multihash.bytes, { container, offset, length })
+    else if (isNew) put(cid, new Uint8Array(0))
+    return isNew
   }
 
   unsealed(): number[] {

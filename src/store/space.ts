@@ -84,6 +84,8 @@ export class Space {
   #isLast = false
   #renewedMs = Number.NEGATIVE_INFINITY
   #refused = false
+  /** It is the limit that leaves no room, and not the disk. */
+  #limitBinds = false
   #looks = 0
 
   constructor(path: string, containers: Containers, limits: SpaceLimits | undefined) {
@@ -138,7 +140,8 @@ export class Space {
   }
 
   get #mayFree(): boolean {
-    return this.#garbage || this.#dropped || this.#keptBytes > 0 || this.#relief !== undefined
+    const something = this.#garbage || this.#dropped || this.#keptBytes > 0 || this.#relief !== undefined
+    return something && this.onShortage !== undefined
   }
 
   /** One attempt to free space may have begun before there was what frees enough. */
@@ -189,7 +192,9 @@ export class Space {
     this.#looks++
     const byDisk = diskOf(this.#path).freeBytes - this.minFreeBytes
     if (this.maxBytes === undefined) return byDisk
-    return Math.min(byDisk, this.#roomByLimit(this.maxBytes))
+    const byLimit = this.#roomByLimit(this.maxBytes)
+    this.#limitBinds = byLimit < byDisk
+    return Math.min(byDisk, byLimit)
   }
 
   #roomByLimit(maxBytes: number): number {
@@ -294,21 +299,29 @@ export class Space {
     return { totalBytes: this.#used.total() + availableBytes, freeBytes: availableBytes, availableBytes }
   }
 
+  /** Whether writes are refused. */
+  get isFull(): boolean {
+    return this.#isFullWith(this.room())
+  }
+
+  #isFullWith(roomBytes: number): boolean {
+    return roomBytes < NAME_BYTES || (this.#refused && roomBytes < MIB)
+  }
+
   report(): SpaceReport {
-    const { availableBytes } = this.disk()
+    const availableBytes = Math.max(0, Math.min(diskOf(this.#path).freeBytes, this.room()))
     return {
       maxBytes: this.maxBytes ?? null,
       minFreeBytes: this.minFreeBytes,
       usedBytes: this.#used.total(),
       availableBytes,
-      full: availableBytes < NAME_BYTES || (this.#refused && availableBytes < MIB),
+      full: this.#isFullWith(availableBytes),
     }
   }
 
   #noSpace(): CidfsError {
     const { maxBytes, minFreeBytes } = this
-    const byLimit = maxBytes !== undefined && this.#roomByLimit(maxBytes) < MIB
-    const why = byLimit
+    const why = this.#limitBinds
       ? `the state directory may take ${maxBytes} bytes (--max-size): remove files, unpin, or raise it`
       : `${minFreeBytes} bytes of the disk of ${this.#path} stay free (--min-free): remove files, unpin, or make room`
     return new CidfsError('NO_SPACE', `no space left: ${why}`, { path: this.#path })

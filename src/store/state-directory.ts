@@ -5,6 +5,7 @@
  *     lock           flock'ed while open, holds the pid
  *     index.lmdb     everything that is looked up; index.lmdb-lock is LMDB's own
  *     index.safe     the last state of the index that surely is on disk (see index-snapshot.ts)
+ *     reserve        holds space back for a full disk (see reserve.ts)
  *     packs/<id>.car
  *     objects/<2 hex>/<id>
  *     nursery         small staged files that are not published yet
@@ -145,13 +146,29 @@ export function syncDirectorySync(path: string): void {
   }
 }
 
+/**
+ * Whether a process has died, and only threads of it are left that wait in the kernel: they run no code of ours any
+ * more, but keep what was open, the lock too, until another daemon answers what they wait for.
+ */
+function isDead(pid: string): boolean {
+  const stat = readIfExists(`/proc/${pid}/stat`) ?? ''
+  return stat.slice(stat.lastIndexOf(')')).startsWith(') Z')
+}
+
 function lock(path: string): number {
   const lockPath = join(path, 'lock')
   const fd = fs.openSync(lockPath, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600)
   try {
     if (!native.flock(fd)) {
       const holder = readIfExists(lockPath)?.trim() || 'unknown'
-      throw new CidfsError('STATE_IN_USE', `state directory ${path} is in use by process ${holder}`, { path })
+      if (!isDead(holder))
+        throw new CidfsError('STATE_IN_USE', `state directory ${path} is in use by process ${holder}`, {
+          path,
+        })
+      fs.rmSync(lockPath)
+      const next = lock(path)
+      fs.closeSync(fd)
+      return next
     }
     fs.ftruncateSync(fd)
     fs.writeSync(fd, `${process.pid}\n`, 0)

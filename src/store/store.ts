@@ -24,6 +24,7 @@ import { Pins } from './pins.js'
 import { Roots } from './roots.js'
 import { Space, type SpaceLimits } from './space.js'
 import { StateDirectory } from './state-directory.js'
+import { type Usage, usageOf } from './usage.js'
 
 export type { Leaf }
 
@@ -44,14 +45,6 @@ export interface StoreOptions {
   bootId?: string
   /** No limits when absent. */
   space?: SpaceLimits
-}
-
-export interface Usage {
-  packs: { count: number; bytes: number }
-  /** Sealed ones. */
-  objects: { count: number; bytes: number }
-  indexBytes: number
-  blocks: number
 }
 
 /** What garbage collection needs to hear about while it runs. */
@@ -249,7 +242,7 @@ export class Store implements BlockWriter {
   }
 
   /**
-   * Makes ranges of an object's file blocks of the store, unless they are held elsewhere. The file may not
+   * Makes ranges of an object's file blocks of the store, also those that are held elsewhere. The file may not
    * change from now on; it becomes durable with the next `flush`.
    * @returns how many blocks were not held before
    * @throws CidfsError `INVALID` when it is no object, or its file is shorter than the leaves.
@@ -295,19 +288,7 @@ export class Store implements BlockWriter {
 
   /** What the store takes on disk, in bytes. Objects that are not sealed do not count. */
   usage(): Usage {
-    const usage: Usage = {
-      packs: { count: 0, bytes: 0 },
-      objects: { count: 0, bytes: 0 },
-      indexBytes: fs.statSync(this.#state.indexPath).size,
-      blocks: this.index.count,
-    }
-    for (const { kind, sealed, length } of this.containers.values()) {
-      if (kind === 'object' && !sealed) continue
-      const part = kind === 'pack' ? usage.packs : usage.objects
-      part.count++
-      part.bytes += length
-    }
-    return usage
+    return usageOf(this.containers, this.index, this.#state.indexPath)
   }
 
   /**

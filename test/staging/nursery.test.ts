@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { checkStaging } from '../../src/staging/check.js'
 import { SLOT_CONTENT_BYTES } from '../../src/staging/nursery.js'
+import { descriptorsBelow } from '../store/support.js'
 import { until } from '../support/until.js'
-import { bytes, content, PUNCH_HOLE, Stage, type StageOptions } from './support.js'
+import { bytes, content, OWNER, PUNCH_HOLE, ROOT, Stage, type StageOptions } from './support.js'
 
 /** After so many small files, the next one gets a slot. */
 const WARM_UP = 4
@@ -164,4 +165,32 @@ t.test('a nursery cut short fails what lay in it, and nothing else', async t => 
   await until('it fails', () => stage.staging.queue.get(ino)?.error?.includes('lost a part') || undefined)
   for (let i = 0; i < WARM_UP; i++)
     await stage.cid(stage.staging.names.existing(stage.node(ino).parent, bytes(`warm-up-${i}`)).ino)
+})
+
+t.test('a file whose creation fails leaves neither slot nor object nor descriptor', async t => {
+  const stage = await Stage.open(t, { idle: true })
+  for (const place of ['object', 'slot'] as const) {
+    const before = stage.store.unsealedObjects().length
+    const fail = () =>
+      stage.store.transaction(() => {
+        const ino = stage.staging.createFile(ROOT, bytes('file'), 0o644, OWNER, true).ino
+        t.type(stage.node(ino)[place], 'number')
+        throw new Error('the disk is full')
+      })
+    t.throws(fail, { message: 'the disk is full' })
+    t.same(stage.lookup('file'), undefined)
+    t.same(
+      [...stage.staging.queue.jobs()]
+        .map(job => stage.node(job.ino).name)
+        .filter(name => Buffer.from(name).equals(bytes('file'))),
+      [],
+    )
+    t.equal(stage.store.unsealedObjects().length, before)
+    t.equal(descriptorsBelow(`${stage.dir}/objects`), 0)
+    for (let i = 0; i < WARM_UP; i++) await stage.write(`${place}-${i}`, `${i}`)
+  }
+  const inos = [await stage.write('a', 'a'), await stage.write('b', 'b')]
+  t.notSame(stage.node(inos[0]!).slot, stage.node(inos[1]!).slot)
+  t.same(Buffer.from(await stage.read(inos[0]!)).toString(), 'a')
+  await isSound(t, stage)
 })

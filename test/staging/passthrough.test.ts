@@ -8,6 +8,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  statSync,
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -220,4 +221,26 @@ t.test('a program that outlives the daemon cannot change what the next one publi
     await next.store.flush()
     return objects(next).length === 1
   })
+})
+
+t.test('what nobody has open any more is not copied by the next daemon', async t => {
+  const stage = await Stage.open(t, { idle: true })
+  const ino = await stage.write('f', content(LARGE))
+  const path = stage.store.objectPath(stage.node(ino).object!)
+  const before = statSync(path).ino
+  const reader = openSync(path, 'r')
+  t.teardown(() => closeSync(reader))
+  await stage.crash()
+  const next = await Stage.open(t, { dir: stage.dir })
+  await next.cid(ino)
+  t.same(objects(next), [LARGE])
+  t.equal(statSync(path).ino, before, 'its file is the object')
+})
+
+t.test('where a limit is to be kept, the kernel writes nothing by itself', async t => {
+  const space = { maxBytes: 64 * 1024 * 1024 }
+  const stage = await Stage.open(t, { idle: true, space })
+  const ino = stage.create('f')
+  t.equal(passthrough(stage, ino), undefined)
+  stage.staging.close(ino, true)
 })

@@ -8,6 +8,7 @@ import type { Backend } from '../../src/staging/backend.js'
 import { type CopyContent, contentCopier } from '../../src/staging/copy-content.js'
 import { currentCid, STAGING_ROOT_INO, type StagingNode } from '../../src/staging/node.js'
 import { Staging } from '../../src/staging/staging.js'
+import type { SpaceLimits } from '../../src/store/space.js'
 import { Store } from '../../src/store/store.js'
 import { FileTable } from '../../src/unixfs/file-table.js'
 import { QUIET } from '../store/support.js'
@@ -26,6 +27,7 @@ export interface StageOptions {
   /** Of another boot of the machine than the last: what was not synced is gone. */
   bootId?: string
   localNames?: readonly string[]
+  space?: SpaceLimits
   /** Publishes nothing until `staging.start()`. */
   idle?: boolean
 }
@@ -57,8 +59,13 @@ export class Stage {
   /** Ends with the test. */
   static async open(t: Owner, options: StageOptions = {}): Promise<Stage> {
     const dir = options.dir ?? join(await tempDir(t), 'state')
-    const { bootId } = options
-    const store = await Store.open(dir, bootId === undefined ? QUIET : { ...QUIET, bootId })
+    const { bootId, space } = options
+    const storeOptions = {
+      ...QUIET,
+      ...(bootId === undefined ? {} : { bootId }),
+      ...(space === undefined ? {} : { space }),
+    }
+    const store = await Store.open(dir, storeOptions)
     const blocks = { get: (cid: CID) => blockOf(store, cid) }
     const { settleMs = 0, copyContent = contentCopier(store, blocks), backend, resume = false } = options
     const localNames = options.localNames === undefined ? {} : { localNames: options.localNames }
