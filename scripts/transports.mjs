@@ -1,18 +1,25 @@
 /**
- * Which test files run a second time, over the transport `fuse-native`: every test of reading and staging on a real
- * mount. Test files that are about the native transport, or the same whatever the transport is, run once.
+ * Which test files run a second time, over the transport `fuse-native`: those of reading and staging on a real mount.
+ * Files that are about the native transport, or the same whatever the transport is, run once.
  */
 
-/** Files of `test/mount` that run once. */
-const ONCE = new Set([
-  'exists', // asks neighbours, not the mount
-  'fsck',
-  'neighbours',
-  'passthrough',
-  'space',
-  'space-cache',
-  'space-full',
-  'takeover-loop',
+/** Files of `test/mount`. */
+const BOTH = new Set([
+  ...[
+    'bad-input',
+    'crash',
+    'cycles',
+    'fetches',
+    'fixtures',
+    'fsck',
+    'hostile',
+    'ipns',
+    'life',
+    'model',
+    'model-data',
+  ],
+  ...['pins', 'posix', 'programs', 'publish-queue', 'semantics', 'shapes', 'sources', 'staging'],
+  ...['staging-cids', 'staging-tools', 'tools'],
 ])
 
 /** The model tests and the crash test run their full length once. */
@@ -22,7 +29,7 @@ const SHORTER = { CIDFS_MODEL_RUNS: '60', CIDFS_CRASH_KILLS: '40' }
 export function runsOf(path) {
   const once = { suffix: '', env: {} }
   const [, name] = /^mount\/(.*)\.test\.js$/.exec(path) ?? []
-  if (name === undefined || ONCE.has(name)) return [once]
+  if (name === undefined || !BOTH.has(name)) return [once]
   const shorter = Object.entries(SHORTER).filter(([key]) => process.env[key] === undefined)
   const env = { ...Object.fromEntries(shorter), CIDFS_TEST_TRANSPORT: 'fuse-native' }
   return [once, { suffix: ' (fuse-native)', env }]

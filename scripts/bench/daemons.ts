@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { KuboNode } from '../../test/support/kubo.js'
 import { Mount, type MountOptions } from '../../test/support/mount.js'
 import { run } from '../../test/support/run.js'
+import type { Transport } from '../../test/support/transport.js'
 import { MemoryLog } from './memory-log.js'
 import { mountpoints, type Scope } from './workbench.js'
 
@@ -61,9 +62,11 @@ export async function emptyReader({ reader, provider }: Kubos): Promise<void> {
 export class Cidfs {
   readonly memory = new MemoryLog()
 
+  constructor(readonly transport: Transport) {}
+
   /** A mount with a new state. */
   async start(scope: Scope, options: MountOptions = {}): Promise<Mount> {
-    const mount = await Mount.start(scope, options)
+    const mount = await Mount.start(scope, { transport: this.transport, ...options })
     await this.memory.started(mount.pid)
     scope.teardown(() => this.memory.ending(mount.pid))
     return mount

@@ -1,9 +1,11 @@
 /**
  * What all rows share: the content, the daemons, the machine. Each part is made when a row first needs it.
  */
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { KuboNode } from '../../test/support/kubo.js'
 import type { Mount } from '../../test/support/mount.js'
+import type { Transport } from '../../test/support/transport.js'
 import { makeBig, makeDirectory, type Sizes } from './content.js'
 import { Cidfs, KUBO_PROFILE, type Kubos, startKubos } from './daemons.js'
 import type { Machine } from './machine.js'
@@ -23,27 +25,33 @@ export interface SettingParts {
   machine: Machine
   sizes: Sizes
   withKubo: boolean
+  transport: Transport
 }
 
 export class Setting {
-  readonly cidfs = new Cidfs()
+  readonly cidfs: Cidfs
   readonly machine: Machine
   readonly sizes: Sizes
   readonly withKubo: boolean
   readonly #bench: Workbench
+  readonly #dir: string
   readonly #scope: Scope
   readonly #made = new Map<string, Promise<unknown>>()
 
   constructor(parts: SettingParts) {
     this.#bench = parts.bench
+    this.#dir = join(parts.bench.dir, parts.transport)
+    mkdirSync(this.#dir)
     this.#scope = parts.scope
     this.machine = parts.machine
     this.sizes = parts.sizes
     this.withKubo = parts.withKubo
+    this.cidfs = new Cidfs(parts.transport)
   }
 
+  /** Of its own: another setting has the same content. */
   get dir(): string {
-    return this.#bench.dir
+    return this.#dir
   }
 
   newScope(): Scope {

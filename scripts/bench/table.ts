@@ -21,12 +21,33 @@ export function toMarkdown(results: RowResult[]): string {
   const lines = results.flatMap(result =>
     result.row.outputs.map((output, i) => cells(result, output, i === 0)),
   )
-  const widths = HEAD.map((head, i) =>
-    Math.max(...[head, ...lines.map(line => line[i]!)].map(({ length }) => length)),
+  return aligned(HEAD, lines)
+}
+
+function aligned(head: readonly string[], lines: string[][]): string {
+  const widths = head.map((title, i) =>
+    Math.max(...[title, ...lines.map(line => line[i]!)].map(({ length }) => length)),
   )
-  const format = (line: string[]) => `| ${line.map((cell, i) => cell.padEnd(widths[i]!)).join(' | ')} |`
+  const format = (line: readonly string[]) =>
+    `| ${line.map((cell, i) => cell.padEnd(widths[i]!)).join(' | ')} |`
   const rule = `|${widths.map(width => '-'.repeat(width + 2)).join('|')}|`
-  return [format(HEAD), rule, ...lines.map(format)].join('\n')
+  return [format(head), rule, ...lines.map(format)].join('\n')
+}
+
+/** The two transports beside one another; `fuse-native` times as long, or as slow, as native. */
+export function toTransportTable(native: RowResult[], other: RowResult[]): string {
+  const lines = native.flatMap((result, i) =>
+    result.row.outputs.flatMap(output => {
+      const results = [result, other[i]!].map(({ results }) => {
+        return results.find(({ name }) => name === (output.ours ?? 'cidfs'))
+      })
+      const [ours, theirs] = results.map(found => figureOf(found, output.key))
+      if (ours === undefined || theirs === undefined) return []
+      const ratio = { value: theirs.value / ours.value, least: theirs.least }
+      return [[output.title, ...results.map(found => figure(found, output)), times(ratio)]]
+    }),
+  )
+  return aligned(['row', 'native', 'fuse-native', 'native is better by'], lines)
 }
 
 function cells(result: RowResult, output: Output, isFirst: boolean): string[] {

@@ -40,6 +40,7 @@ import type {
   NameResolution,
   PublishReport,
   PublishRequest,
+  ResolveRequest,
 } from '../daemon/name-protocol.js'
 import { type DaemonRecord, isKept } from '../daemon/registry.js'
 
@@ -109,8 +110,8 @@ export class ControlClient {
     return this.json('POST', '/names/publish', { body: request })
   }
 
-  resolve(name: string): Promise<NameResolution> {
-    return this.json('POST', '/names/resolve', { body: { name } })
+  resolve(request: ResolveRequest): Promise<NameResolution> {
+    return this.json('POST', '/names/resolve', { body: request })
   }
 
   keys(): Promise<KeyReport[]> {

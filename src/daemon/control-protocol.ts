@@ -17,7 +17,7 @@
  *     POST /pins/remove       {pin} in; PinRemoval
  *     GET  /names             NameReport[]
  *     POST /names/publish     PublishRequest in; PublishReport
- *     POST /names/resolve     {name} in; NameResolution
+ *     POST /names/resolve     ResolveRequest in; NameResolution
  *     GET  /keys              KeyReport[]
  *     POST /keys/gen          {key} in; KeyReport
  *     POST /keys/import       {key, file} in; KeyReport
@@ -219,7 +219,7 @@ export const EXISTS_TIMEOUT_MS = 10_000
 export interface ExistsReport extends WhoHas {
   cid: string
   held: HeldReport
-  /** Others that have the block, or say that they can get it. */
+  /** Others that have the block, or say that they can get it; who is asked in two ways counts twice. */
   copies: number
   /** Why nobody could be asked; null when somebody was. */
   error: string | null

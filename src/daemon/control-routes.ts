@@ -49,7 +49,9 @@ const NAME_ROUTES: readonly Route[] = [
   nameRoute('POST /names/publish', (names, { key, target, isPath }, signal) =>
     names.publish({ key: text(key, 'key'), target: text(target, 'target'), isPath: isPath === true }, signal),
   ),
-  nameRoute('POST /names/resolve', (names, { name }, signal) => names.resolve(text(name, 'name'), signal)),
+  nameRoute('POST /names/resolve', (names, { name, refresh }, signal) =>
+    names.resolve({ name: text(name, 'name'), refresh: refresh === true }, signal),
+  ),
   nameRoute('GET /keys', names => names.keys()),
   nameRoute('POST /keys/gen', (names, { key }) => names.generateKey(text(key, 'key'))),
   nameRoute('POST /keys/import', (names, { key, file }) =>

@@ -172,14 +172,16 @@ class Daemon implements RunningDaemon {
     this.#undo.push(() => this.#endSession())
     if (!(this.#session instanceof FuseSession) || this.#succession === undefined) return
     saveTakeover(config, this.#session, this.#succession)
-    this.#session.handOut(fd => this.#supervisor?.keep(fd))
+    const { handles } = this.#succession
+    this.#supervisor?.keep('handles', handles.fd)
+    this.#session.handOut(fd => this.#supervisor?.keep('fuse', fd))
   }
 
   async #endSession(): Promise<void> {
     if (this.#left && this.#session instanceof FuseSession) return this.#session.leave()
     await this.#session?.unmount({ lazyAfterMs: 0 })
     if (this.#succession === undefined) return
-    this.#supervisor?.forget()
+    for (const name of ['fuse', 'handles'] as const) this.#supervisor?.forget(name)
     endTakeover(this.config.stateDir)
   }
 
@@ -254,7 +256,10 @@ class Daemon implements RunningDaemon {
       names: () => `${JSON.stringify(this.actions.names.published(), null, 2)}\n`,
     }
     const collector = new Collector(parts)
-    const keeper = new SpaceKeeper(store, collector)
+    const keeper = new SpaceKeeper(store, collector, () => {
+      staging.queue.retryFailed()
+      pins.retryFailed()
+    })
     keeper.start()
     this.#undo.push(() => keeper.stop())
     this.actions = new Actions({

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { codeOf, type ErrorCode, messageOf } from '../core/errors.js'
 import type { Attributes, Entry, FileSystem, Ino, NegativeEntry, StatFs } from '../fs/file-system.js'
+import type { Session } from '../fs/session.js'
 import { plainAttributes, ReadOnlyTree, S_IFDIR } from '../fs/tree.js'
 import type { Negotiated } from '../fuse/init.js'
 import { FuseSession } from '../fuse/session.js'
@@ -40,9 +41,13 @@ async function probeNative(dir: string, { allowOther, stateDir }: Config): Promi
   try {
     return { works: true, negotiated: session.negotiated, passthrough: tryPassthrough(session, stateDir) }
   } finally {
-    await session.unmount(UNMOUNT)
-    await session.closed
+    await end(session)
   }
+}
+
+async function end(session: Session): Promise<void> {
+  await session.unmount(UNMOUNT).finally(() => session.close())
+  await session.closed
 }
 
 /** Offers the kernel a file of the disk that the state lies on. */
@@ -64,9 +69,7 @@ function tryPassthrough(session: FuseSession, stateDir: string): string {
 
 async function probeFuseNative(dir: string, { allowOther }: Config): Promise<Probe> {
   const { FuseNativeSession } = await import('../fuse-native/session.js')
-  const session = await FuseNativeSession.mount(dir, new EmptyFileSystem(), { allowOther })
-  await session.unmount(UNMOUNT)
-  await session.closed
+  await end(await FuseNativeSession.mount(dir, new EmptyFileSystem(), { allowOther }))
   return { works: true }
 }
 

@@ -55,8 +55,13 @@ function inPath(command: string): string | undefined {
   return candidates.find(path => stat(path)?.isFile() === true)
 }
 
+/** Undefined also where this user may not look. */
 function stat(path: string): Stats | undefined {
-  return statSync(path, { throwIfNoEntry: false })
+  try {
+    return statSync(path)
+  } catch {
+    return undefined
+  }
 }
 
 export function allowOtherCheck({ allowOther }: Config): DoctorCheck {

@@ -33,7 +33,8 @@ export async function handOver(program: string[], parts: HandOver): Promise<Upgr
       'this daemon has neither a keeper nor systemd to hold its mount: unmount it, and mount it again'
     throw new CidfsError('NOT_SUPPORTED', message)
   }
-  const successor = new Successor(program, session.descriptor, supervisor.environment)
+  const inherited = { fuse: session.descriptor, handles: succession.handles.fd }
+  const successor = new Successor(program, inherited, supervisor.environment)
   await successor.prepared()
   session.pause()
   const drained = await session.drain(succession.resend ? DRAIN_MS : LONG_DRAIN_MS)

@@ -15,6 +15,7 @@ import type {
   NameResolution,
   PublishReport,
   PublishRequest,
+  ResolveRequest,
 } from './name-protocol.js'
 import type { Naming } from './naming.js'
 
@@ -52,11 +53,13 @@ export class NameActions implements NameRequests {
   }
 
   /** @throws CidfsError `INVALID`; as `NameResolver.resolve`. */
-  async resolve(text: string, signal: AbortSignal): Promise<NameResolution> {
-    const name = parseName(text.replace(/^(?:ipns:\/\/|\/?ipns\/)/, ''))
+  async resolve(request: ResolveRequest, signal: AbortSignal): Promise<NameResolution> {
+    const text = request.name.replace(/^(?:ipns:\/\/|\/?ipns\/)/, '')
+    const name = parseName(text) ?? this.#naming.keys.find(text)?.name
     if (name === undefined) {
       throw new CidfsError('INVALID', `${JSON.stringify(text)} is neither the name of a key nor a DNS name`)
     }
+    if (request.refresh) await this.#naming.names.refresh(name, signal)
     const { path, state } = await this.#naming.names.resolve(name, { signal })
     return { name: name.text, path, state }
   }

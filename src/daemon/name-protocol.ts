@@ -17,6 +17,13 @@ export interface PublishRequest {
   isPath: boolean
 }
 
+export interface ResolveRequest {
+  /** A name in any spelling, or that of a key of ours. */
+  name: string
+  /** Whether to ask others although what is known is fresh. */
+  refresh: boolean
+}
+
 export interface NameResolution {
   /** In the one spelling used here. */
   name: string
@@ -42,7 +49,7 @@ export interface NameRequests {
   /** @throws CidfsError `NOT_FOUND`, `INVALID`, `BUSY`. */
   publish(request: PublishRequest, signal: AbortSignal): Promise<PublishReport>
   /** @throws CidfsError `INVALID`, `NOT_FOUND`, `UNREACHABLE`, `TIMEOUT`, `MALFORMED_DAG`. */
-  resolve(name: string, signal: AbortSignal): Promise<NameResolution>
+  resolve(request: ResolveRequest, signal: AbortSignal): Promise<NameResolution>
   keys(): KeyReport[]
   /** @throws CidfsError `EXISTS`, `INVALID`. */
   generateKey(key: string): KeyReport

@@ -14,8 +14,8 @@ const log = logger('daemon:supervisor')
 
 /** The first inherited descriptor. */
 const LISTEN_FDS_START = 3
-/** Name of the connection in the descriptor store. */
-const FD_NAME = 'fuse'
+/** What is kept for a successor: the connection, and the log of open files. */
+export type Kept = 'fuse' | 'handles'
 /** Separates words of a command line for the keeper. */
 const WORD_END = '\x1f'
 
@@ -82,12 +82,12 @@ export class Supervisor {
   }
 
   /** It keeps a copy of the descriptor, and gives it to the daemon that it starts after this one's death. */
-  keep(fd: number): void {
-    this.#send(['FDSTORE=1', `FDNAME=${FD_NAME}`], fd)
+  keep(name: Kept, fd: number): void {
+    this.#send(['FDSTORE=1', `FDNAME=${name}`], fd)
   }
 
-  forget(): void {
-    this.#send(['FDSTOREREMOVE=1', `FDNAME=${FD_NAME}`])
+  forget(name: Kept): void {
+    this.#send(['FDSTOREREMOVE=1', `FDNAME=${name}`])
   }
 
   #send(lines: string[], fd = -1): void {
@@ -108,22 +108,21 @@ function watchdogMs(env: Environment): number | undefined {
   return Number.isFinite(ms) && ms > 0 ? ms : undefined
 }
 
-/** The descriptor of a connection that an earlier daemon of this mount has left; others are closed. */
-export function inheritedConnection(env: Environment = process.env): number | undefined {
+/** What an earlier daemon of this mount has had kept. Whatever else was passed is closed. */
+export function inheritedDescriptors(env: Environment = process.env): Map<string, number> {
   const { LISTEN_PID: pid, LISTEN_FDS: count, LISTEN_FDNAMES: names = '' } = env
   for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']) delete env[name]
-  if (pid === undefined || Number(pid) !== process.pid) return undefined
-  let found: number | undefined
+  const found = new Map<string, number>()
+  if (pid === undefined || Number(pid) !== process.pid) return found
   for (let i = 0; i < Number(count); i++) {
-    const fd = LISTEN_FDS_START + i
-    const usable = found === undefined && names.split(':')[i] === FD_NAME && addon().hasEnded(fd) === 0
-    if (usable) found = fd
+    const [fd, name = ''] = [LISTEN_FDS_START + i, names.split(':')[i]]
+    if (['fuse', 'handles'].includes(name) && !found.has(name)) found.set(name, fd)
     else closeQuietly(fd)
   }
   return found
 }
 
-function closeQuietly(fd: number): void {
+export function closeQuietly(fd: number): void {
   try {
     closeSync(fd)
   } catch {

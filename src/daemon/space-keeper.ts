@@ -24,6 +24,7 @@ const LOOK_AGAIN_MS = 60_000
 export class SpaceKeeper {
   readonly #store: Store
   readonly #collector: Pick<Collector, 'collect'>
+  readonly #onRoom: () => void
   readonly #end = new AbortController()
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
@@ -32,8 +33,10 @@ export class SpaceKeeper {
   #lookedMs = performance.now()
   #wasFull = false
 
-  constructor(store: Store, collector: Pick<Collector, 'collect'>) {
+  /** @param onRoom there is room again where there was none */
+  constructor(store: Store, collector: Pick<Collector, 'collect'>, onRoom: () => void) {
     this.#store = store
+    this.#onRoom = onRoom
     this.#collector = collector
   }
 
@@ -55,11 +58,11 @@ export class SpaceKeeper {
     const { space } = this.#store
     try {
       space.keepReserve()
-      const { full, availableBytes } = space.report()
-      if (full !== this.#wasFull)
-        log(full ? 'full: writes are refused' : '%d bytes of room again', availableBytes)
-      this.#wasFull = full
-      if (full && performance.now() - this.#lookedMs > LOOK_AGAIN_MS) space.noteGarbage()
+      const { isFull } = space
+      if (isFull !== this.#wasFull) log(isFull ? 'full: writes are refused' : 'there is room again')
+      if (this.#wasFull && !isFull) this.#onRoom()
+      this.#wasFull = isFull
+      if (isFull && performance.now() - this.#lookedMs > LOOK_AGAIN_MS) space.noteGarbage()
       if (space.isTight) void this.#relieve(false)
     } catch (err) {
       log('%s', messageOf(err))

@@ -10,12 +10,13 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { CidfsError } from '../core/errors.js'
 import { keeperProgram } from './keeper.js'
+import type { Kept } from './sd-notify.js'
 
 const PREPARE_TIMEOUT_MS = 60_000
 const READY_TIMEOUT_MS = 120_000
-/** The descriptor of the connection in the successor, behind the standard streams and the channel. */
-const CONNECTION_FD = 4
-const VARIABLE = 'CIDFS_SUCCESSOR_FD'
+/** The descriptors in the successor, behind the standard streams and the channel. */
+const INHERITED = { fuse: 4, handles: 5 } as const
+const VARIABLE = 'CIDFS_SUCCESSOR'
 
 /** What a successor says. `prepared`: it could start. */
 type Message = { prepared: { pid: number } } | { ready: { pid: number } } | { failed: { message: string } }
@@ -28,10 +29,10 @@ export class Successor {
   #wake: () => void = () => {}
 
   /** `program`: node and its options, then the main file. It gets the command line of this process. */
-  constructor(program: string[], connection: number, environment: Record<string, string>) {
+  constructor(program: string[], inherited: Record<Kept, number>, environment: Record<string, string>) {
     this.#child = spawn(keeperProgram(), ['--orphan', ...program, ...process.argv.slice(2)], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc', connection],
-      env: { ...process.env, ...environment, [VARIABLE]: String(CONNECTION_FD) },
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', inherited.fuse, inherited.handles],
+      env: { ...process.env, ...environment, [VARIABLE]: '1' },
     })
     this.#child.on('message', message => this.#hear(message as Message))
     this.#child.once('error', err => this.#hear({ failed: { message: err.message } }))
@@ -92,11 +93,11 @@ export class Successor {
   }
 }
 
-/** In a successor: the descriptor of the connection that it was started for. */
-export function successorDescriptor(): number | undefined {
-  const fd = process.env[VARIABLE]
+/** In a successor: the descriptors that it was started for. */
+export function successorDescriptors(): Map<string, number> | undefined {
+  const isSuccessor = process.env[VARIABLE] !== undefined
   delete process.env[VARIABLE]
-  return fd === undefined ? undefined : Number(fd)
+  return isSuccessor ? new Map(Object.entries(INHERITED)) : undefined
 }
 
 /** In a successor: tells that it can start, and waits until the one before has let go of everything. */

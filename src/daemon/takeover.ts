@@ -8,19 +8,31 @@
  * daemon reads through a clone of the descriptor, with whose end those requests end (ECONNABORTED).
  */
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CidfsError, codeOf, messageOf } from '../core/errors.js'
+import { addon } from '../core/native.js'
 import type { FileSystem } from '../fs/file-system.js'
 import { HandleLog } from '../fuse/handle-log.js'
 import type { Negotiated } from '../fuse/init.js'
 import { FuseSession, type Succession } from '../fuse/session.js'
 import type { Config } from './config.js'
-import { inheritedConnection } from './sd-notify.js'
-import { successorDescriptor, waitForGo } from './successor.js'
+import { closeQuietly, inheritedDescriptors } from './sd-notify.js'
+import { successorDescriptors, waitForGo } from './successor.js'
 
+const MEMORY = '/dev/shm'
+const TMPFS_MAGIC = 0x01021994
 /** Grows with every change that an older or newer daemon cannot read. */
 const RECORD_VERSION = 1
 /** A predecessor that has just died may hold the lock for a moment. */
@@ -44,11 +56,19 @@ export interface Inheritance {
 }
 
 const recordPath = (stateDir: string): string => join(stateDir, 'takeover.json')
-const logPath = (stateDir: string): string => join(stateDir, 'handles')
 
 /** What lets the next daemon go on with a mount that is about to be made. */
 export function newSuccession(stateDir: string): Succession {
-  return { handles: HandleLog.create(logPath(stateDir)), resend: canResend() }
+  return { handles: HandleLog.create(isInMemory(MEMORY) ? MEMORY : stateDir), resend: canResend() }
+}
+
+function isInMemory(dir: string): boolean {
+  try {
+    accessSync(dir, constants.W_OK)
+    return statfsSync(dir).type === TMPFS_MAGIC
+  } catch {
+    return false
+  }
 }
 
 /** CIDFS_RESEND=off is for tests of what older kernels do. */
@@ -70,7 +90,6 @@ export function saveTakeover(config: Config, session: FuseSession, { resend }: S
 /** The mount has ended: nothing is left to go on with. */
 export function endTakeover(stateDir: string): void {
   rmSync(recordPath(stateDir), { force: true })
-  rmSync(logPath(stateDir), { force: true })
 }
 
 /**
@@ -78,8 +97,9 @@ export function endTakeover(stateDir: string): void {
  * @throws CidfsError `STATE_VERSION`, `BAD_CONFIG` when it cannot be gone on with.
  */
 export async function inherit(config: Config): Promise<Inheritance | undefined> {
-  const handedOver = successorDescriptor()
-  const fd = handedOver ?? inheritedConnection()
+  const handedOver = successorDescriptors()
+  const descriptors = handedOver ?? inheritedDescriptors()
+  const fd = connection(descriptors)
   if (fd === undefined) return undefined
   const record = readRecord(config.stateDir)
   if (record.mountpoint !== config.mountpoint) {
@@ -89,12 +109,25 @@ export async function inherit(config: Config): Promise<Inheritance | undefined> 
   if (config.transport !== 'native') {
     throw new CidfsError('BAD_CONFIG', 'only --transport native can go on with a mount: unmount it first')
   }
+  const open = descriptors.get('handles')
+  if (open === undefined) {
+    const message = 'the supervisor has not kept the list of open files: set FileDescriptorStoreMax=4'
+    throw new CidfsError('BAD_CONFIG', message)
+  }
   if (handedOver !== undefined) await waitForGo()
   return {
     fd,
     record,
-    succession: { handles: HandleLog.resume(logPath(config.stateDir)), resend: record.resend },
+    succession: { handles: HandleLog.resume(open), resend: record.resend },
   }
+}
+
+/** One that lives: a mount that has ended in the meantime leaves nothing to go on with. */
+function connection(descriptors: Map<string, number>): number | undefined {
+  const fd = descriptors.get('fuse')
+  if (fd !== undefined && addon().hasEnded(fd) === 0) return fd
+  for (const descriptor of descriptors.values()) closeQuietly(descriptor)
+  return undefined
 }
 
 function readRecord(stateDir: string): TakeoverRecord {

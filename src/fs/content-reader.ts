@@ -5,18 +5,19 @@
  * only blocks that overlap the range are asked for, all at once; a missing one fails this read and no other.
  * Why ranges: the transport copies from the page cache of the container to the kernel by itself.
  */
-import type { BlockReader, FileRange, GetOptions } from '../core/blocks.js'
+import type { FileRange, GetOptions } from '../core/blocks.js'
 import { type CID, keyOf } from '../core/cid.js'
 import { isPromise, type MaybePromise, then } from '../core/maybe-promise.js'
+import type { BlockService } from '../sources/block-service.js'
 import type { Store } from '../store/store.js'
 import { checkLeaf, type FileTable, type Span } from '../unixfs/file-table.js'
 import type { FileRanges, ReadResult } from './file-system.js'
 
 export class ContentReader {
   readonly #store: Store
-  readonly #blocks: BlockReader
+  readonly #blocks: Pick<BlockService, 'get' | 'obtain'>
 
-  constructor(store: Store, blocks: BlockReader) {
+  constructor(store: Store, blocks: Pick<BlockService, 'get' | 'obtain'>) {
     this.#store = store
     this.#blocks = blocks
   }
@@ -51,7 +52,8 @@ export class ContentReader {
     const fetched = new Map<string, Uint8Array>()
     const pending = spans.map(async span => {
       if (span.cid === undefined) return
-      fetched.set(keyOf(span.cid), await this.#blocks.get(span.cid, options))
+      const bytes = await this.#blocks.obtain(span.cid, options)
+      if (bytes !== undefined) fetched.set(keyOf(span.cid), bytes)
     })
     await Promise.all(pending)
     return fetched

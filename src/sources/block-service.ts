@@ -21,6 +21,7 @@ const log = logger('sources:blocks')
 /** What is needed of the store. All of it is synchronous: an index lookup and a `pread`. */
 export interface BlockStore {
   get(cid: CID): Uint8Array | undefined
+  /** Keeps none of the memory that `bytes` is in. */
   put(cid: CID, bytes: Uint8Array): unknown
   has(cid: CID): boolean
   locate(cid: CID): Location | undefined
@@ -74,6 +75,17 @@ export class BlockService implements BlockReader {
     return isPromise(fetched) ? fetched.then(() => undefined) : undefined
   }
 
+  /**
+   * Sees to it that the block is held here; its bytes only when it could not be kept.
+   * @throws CidfsError as `get`.
+   */
+  async obtain(cid: CID, options: ReadOptions = {}): Promise<Uint8Array | undefined> {
+    if (isIdentity(cid)) return identityBytes(cid)
+    if (this.#store.has(cid)) return undefined
+    const bytes = await this.#fetch(cid, options, false)
+    return this.#store.has(cid) ? undefined : bytes
+  }
+
   /** Whether `get` would answer at once. */
   has(cid: CID): boolean {
     return isIdentity(cid) || this.#store.has(cid)
@@ -106,7 +118,7 @@ export class BlockService implements BlockReader {
     }
   }
 
-  /** Unless `reads`, nobody looks at the bytes that it resolves to. */
+  /** Unless `reads`, nobody looks at the bytes that it resolves to if they were kept. */
   #fetch(cid: CID, options: ReadOptions, reads = true): Promise<Uint8Array> {
     const key = keyOf(cid)
     const running = this.#fetches.get(key)
@@ -137,14 +149,17 @@ export class BlockService implements BlockReader {
     return fetch
   }
 
-  #arrived(key: string, cid: CID, bytes: Uint8Array): void {
+  /** Whether the store has kept it. */
+  #arrived(key: string, cid: CID, bytes: Uint8Array): boolean {
     this.errors.clear(key)
     try {
       this.#store.put(cid, bytes)
+      return true
     } catch (err) {
       // A full disk keeps nobody from reading.
       this.#refusal = err
       log('%s was not kept: %s', cid, messageOf(err))
+      return false
     }
   }
 

@@ -9,6 +9,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { type Dispatcher, errors, Pool } from 'undici'
+import { blockMemory } from '../core/block-memory.js'
 import type { HttpAddress } from './config.js'
 import { SourceError } from './source.js'
 

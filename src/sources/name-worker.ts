@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { multihashToIPNSRoutingKey } from 'ipns'
 import { Digest } from '../core/cid.js'
+import { deadline } from '../core/deadline.js'
 import { CidfsError } from '../core/errors.js'
 import type { KeyName } from '../p2p/ipns-name.js'
 import { type Found, IpnsNetwork, type ValueRouting } from '../p2p/ipns-network.js'
@@ -18,6 +19,8 @@ import type { WorkerConfig } from './worker-protocol.js'
 /** From the start of a node until it knows a peer, at most. */
 const READY_MS = 10_000
 const READY_POLL_MS = 50
+/** Of several DHTs one may never know a peer; when the rest has taken the record, that one is not waited for. */
+const DHT_PUT_MS = 30_000
 
 /** The embedded node; throws while it does not run. */
 export interface RunningNode {
@@ -39,8 +42,7 @@ export class NameWorker {
   }
 
   findRecord({ name, untilMs }: { name: Uint8Array; untilMs: number }, signal: AbortSignal): Promise<Found> {
-    const late = AbortSignal.timeout(Math.max(0, untilMs - Date.now()))
-    return this.#network.find(name, AbortSignal.any([signal, late]))
+    return this.#network.find(name, deadline(Math.max(0, untilMs - Date.now()), signal))
   }
 
   publishRecord(
@@ -64,7 +66,8 @@ function dhtRecords(node: RunningNode): ValueRouting {
     },
     async put(name, record, signal) {
       const { routing } = await ready(node, signal)
-      await routing.putValue(keyOf(name), record, signal)
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(DHT_PUT_MS)])
+      await routing.putValue(keyOf(name), record, limit)
     },
   }
 }

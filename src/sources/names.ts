@@ -19,6 +19,7 @@ import type { TxtResolver } from './dns.js'
 import { resolveDnsLink } from './dnslink.js'
 import { freshMs, isExpired, NameCache, type NameEntry } from './name-cache.js'
 import { NameChain, type Resolved } from './name-chain.js'
+import { SharedWork } from './shared-work.js'
 
 export type { Resolved }
 
@@ -52,7 +53,6 @@ const IN_USE_MS = 60 * 60_000
 const MAX_IN_USE = 256
 const TICK_MS = 1_000
 const MAX_REFRESHES = 4
-/** Who waited may have left, the search goes on. */
 const MAX_SEARCHES = 256
 const MAX_FAILURES = 1024
 
@@ -64,7 +64,7 @@ interface Failure {
 export class NameResolver {
   readonly cache: NameCache
   readonly #options: NameResolverOptions
-  readonly #running = new Map<string, Promise<NameEntry>>()
+  readonly #running = new Map<string, SharedWork<NameEntry>>()
   readonly #failures = new LRUCache<string, Failure>({ max: MAX_FAILURES })
   /** Name to when somebody asked for it last. */
   readonly #used = new LRUCache<string, number>({ max: MAX_IN_USE })
@@ -85,7 +85,7 @@ export class NameResolver {
   async stop(): Promise<void> {
     clearInterval(this.#timer)
     this.#stop.abort()
-    await Promise.allSettled(this.#running.values())
+    await Promise.allSettled([...this.#running.values()].map(({ done }) => done))
     await this.#options.dns?.close()
   }
 
@@ -121,7 +121,7 @@ export class NameResolver {
 
   /** The newest record that the network has, past what is fresh here. @throws as `resolve`. */
   async refresh(name: Name, signal: AbortSignal | undefined): Promise<NameEntry> {
-    return await orInterrupted(this.#shared(name), signal)
+    return await this.#shared(name).wait(signal)
   }
 
   /** As far as the cache leads; undefined unless every name on the way is `good` enough. */
@@ -151,17 +151,17 @@ export class NameResolver {
     if (usable !== undefined && failedMs < RETRY_MS) return usable
     if (usable === undefined && failedMs < FAILED_MS) throw failure!.error
     const running = this.#shared(name)
-    return usable === undefined ? orInterrupted(running, signal) : this.#patiently(running, usable, signal)
+    return usable === undefined ? running.wait(signal) : this.#patiently(running.keep(), usable, signal)
   }
 
-  async #patiently(running: Promise<NameEntry>, known: NameEntry, signal: AbortSignal | undefined) {
+  async #patiently(running: SharedWork<NameEntry>, known: NameEntry, signal: AbortSignal | undefined) {
     const { patienceMs = DEFAULT_PATIENCE_MS } = this.#options
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<NameEntry>(resolve => {
       timer = setTimeout(() => resolve(known), patienceMs)
     })
     try {
-      return await orInterrupted(Promise.race([running, late]), signal)
+      return await orInterrupted(Promise.race([running.wait(), late]), signal)
     } catch (err) {
       if (codeOf(err) === 'INTERRUPTED' || codeOf(err) === 'NOT_FOUND') throw err
       return known
@@ -170,35 +170,36 @@ export class NameResolver {
     }
   }
 
-  /** One search for a name at a time, whoever waits for it; it ends by its own deadline. */
-  #shared(name: Name): Promise<NameEntry> {
+  /** One search for a name at a time, whoever waits for it; it ends by its own deadline, too. */
+  #shared(name: Name): SharedWork<NameEntry> {
     const running = this.#running.get(name.text)
-    if (running !== undefined) return running
+    if (running?.abandoned === false) return running
     if (this.#running.size >= MAX_SEARCHES)
       throw new CidfsError('BUSY', 'too many names are looked up at a time')
-    const search = this.#search(name).finally(() => this.#running.delete(name.text))
-    search.catch(() => {}) // those who waited may have left
+    const search = new SharedWork(signal => this.#search(name, signal))
+    const ended = () => void (this.#running.get(name.text) === search && this.#running.delete(name.text))
+    search.done.then(ended, ended)
     this.#running.set(name.text, search)
     return search
   }
 
-  async #search(name: Name): Promise<NameEntry> {
+  async #search(name: Name, abandoned: AbortSignal): Promise<NameEntry> {
     const { deadlineMs } = this.#options
     const late = AbortSignal.timeout(deadlineMs)
-    const signal = AbortSignal.any([late, this.#stop.signal])
+    const signal = AbortSignal.any([late, abandoned, this.#stop.signal])
     try {
       const found = name.kind === 'dns' ? await this.#ask(name.text, signal) : await this.#find(name, signal)
+      if (this.#stop.signal.aborted) throw new CidfsError('INTERRUPTED', 'shutting down') // the store closes
       this.#failures.delete(name.text)
       return this.cache.put(name.text, found)
     } catch (err) {
       const error = late.aborted ? tooLate(name, deadlineMs, err) : err
-      this.#failed(name.text, error)
+      if (!abandoned.aborted && !this.#stop.signal.aborted) this.#failed(name.text, error)
       throw error
     }
   }
 
   #failed(name: string, error: unknown): void {
-    if (this.#stop.signal.aborted) return
     log('%s: %s', name, messageOf(error))
     this.#failures.set(name, { error, atMs: Date.now() })
     // proven to lead nowhere any more
@@ -240,7 +241,7 @@ export class NameResolver {
       const entry = this.cache.get(name)
       if (nowMs - usedMs > IN_USE_MS || isWaiting || entry === undefined || freshMs(entry) > 0) continue
       const parsed = parseName(name)
-      if (parsed !== undefined && !this.#running.has(name)) void this.#shared(parsed).catch(() => {})
+      if (parsed !== undefined && !this.#running.has(name)) this.#shared(parsed).keep()
     }
   }
 }

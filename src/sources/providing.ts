@@ -8,14 +8,15 @@
  * Database `provided`: multihash to milliseconds since the epoch (u48, big-endian).
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type CID, isIdentity } from '../core/cid.js'
+import type { Location } from '../core/blocks.js'
+import { type CID, isIdentity, keyOf } from '../core/cid.js'
 import { codeOf, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { NodeStatus } from '../p2p/node-status.js'
 import { FIRST_KEY } from '../store/environment.js'
 import { Pacer } from '../store/pacer.js'
 import type { Store } from '../store/store.js'
-import { type Links, Seen, walk } from '../store/walk.js'
+import { type Links, walk } from '../store/walk.js'
 
 const log = logger('sources:providing')
 
@@ -27,6 +28,14 @@ const CONCURRENCY = 6
 const IDLE_MS = 10 * 60_000
 /** Until what was pinned is provided: files come in crowds. */
 const GATHER_MS = 500
+/** New pins that are remembered by themselves; more wait for the next pass. */
+const MAX_FRESH = 10_000
+/** Blocks of one DAG that are gathered at a time. */
+const MAX_BATCH = 4_096
+/** Between looks whether the network is there. */
+const OBSTACLE_MS = 2_000
+/** In a row: then it is not the block that is at fault, and the rest of a pass is put off. */
+const MAX_FAILURES = 6
 const FIRST_PAUSE_MS = 2_000
 const MAX_PAUSE_MS = 10 * 60_000
 /** Records of what is not pinned any more are forgotten after so many intervals. */
@@ -65,11 +74,16 @@ export class Providing {
   readonly #intervalMs: number
   readonly #records: ReturnType<typeof openRecords>
   readonly #stop = new AbortController()
-  readonly #running = new Set<Promise<void>>()
+  /** By the keys of their blocks. */
+  readonly #running = new Map<string, Promise<void>>()
+  /** Pinned since the pass began: they do not wait for their turn in the next one. */
+  #fresh: CID[] = []
   #wake = new AbortController()
   #loop: Promise<void> | undefined
   #pauseMs = FIRST_PAUSE_MS
-  #failed = false
+  /** Blocks that nobody took in this pass; the next one tries them again. */
+  readonly #refused = new Set<string>()
+  #failuresInRow = 0
   #lastError: string | null = null
   #paused: string | null = null
 
@@ -93,7 +107,7 @@ export class Providing {
     this.#stop.abort()
     this.#wake.abort()
     await this.#loop
-    await Promise.all(this.#running)
+    await Promise.all(this.#running.values())
   }
 
   status(): ProvidingStatus {
@@ -106,26 +120,31 @@ export class Providing {
     }
   }
 
-  #onPin = (): void => this.#wake.abort()
+  #onPin = (cid: CID): void => {
+    if (this.#fresh.length < MAX_FRESH) this.#fresh.push(cid)
+    this.#wake.abort()
+  }
 
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       // what is pinned from here on asks for another pass
       this.#wake = new AbortController()
       this.#paused = await this.#obstacle()
-      this.#failed = false
       if (this.#paused === null) await this.#pass()
-      const waitMs = this.#failed || this.#paused !== null ? this.#nextPause() : IDLE_MS
-      await this.#wait(waitMs)
+      if (this.#paused !== null) await this.#wait(OBSTACLE_MS)
+      else await this.#wait(this.#refused.size > 0 ? this.#nextPause() : IDLE_MS)
     }
   }
 
   /** Why nothing can be provided now. */
   async #obstacle(): Promise<string | null> {
     try {
-      const { state, error, addresses } = await this.#network.status()
+      const { state, error, addresses, routers } = await this.#network.status()
       if (state !== 'running') return error ?? `the node is ${state}`
-      return addresses.length > 0 ? null : 'peers cannot reach this node: it listens nowhere (--listen)'
+      if (addresses.length === 0) return 'peers cannot reach this node: it listens nowhere (--listen)'
+      const tables = routers.map(({ tableSize }) => tableSize).filter(size => size !== null)
+      if (tables.length === 0) return 'the DHT is off (--dht)'
+      return tables.some(size => size > 0) ? null : 'no peer of the DHT is connected'
     } catch (err) {
       return messageOf(err)
     }
@@ -148,39 +167,53 @@ export class Providing {
   /** Everything that is due, once. */
   async #pass(): Promise<void> {
     const pacer = new Pacer()
-    const seen = new Seen()
+    this.#refused.clear()
+    this.#failuresInRow = 0
     for (const { cid } of this.#store.pins.list()) {
-      if (this.#stop.signal.aborted || this.#failed) break
+      if (this.#over) break
       if (pacer.due) await pacer.pause()
-      if (this.#what === 'roots') await this.#provideIfDue(cid)
-      else await this.#provideAll(cid, seen)
+      for (const fresh of this.#fresh.splice(0)) await this.#providePin(fresh)
+      await this.#providePin(cid)
     }
-    await Promise.all(this.#running)
-    if (this.#failed) return
+    this.#fresh = []
+    await Promise.all(this.#running.values())
+    if (this.#refused.size > 0) return
     this.#pauseMs = FIRST_PAUSE_MS
     this.#records.forgetOlderThan(Date.now() - FORGET_AFTER * this.#intervalMs)
   }
 
-  /** In batches: the walk may not stand still in the middle of a block. */
-  async #provideAll(root: CID, seen: Seen): Promise<void> {
-    const due: CID[] = []
-    const { signal } = this.#stop
-    try {
-      await walk(this.#store, root, this.#links, cid => void (this.#isDue(cid) && due.push(cid)), {
-        seen,
-        signal,
-      })
-    } catch (err) {
-      if (codeOf(err) !== 'INTERRUPTED') throw err
-    }
-    for (const cid of due) {
-      if (this.#failed || signal.aborted) return
-      await this.#provideIfDue(cid)
+  get #over(): boolean {
+    return this.#failuresInRow >= MAX_FAILURES || this.#stop.signal.aborted
+  }
+
+  async #providePin(root: CID): Promise<void> {
+    if (this.#what === 'roots') return this.#provideIfDue(root)
+    // a walk may not stand still in the middle, so it ends with a batch and begins anew for the next one
+    for (let due = [root]; due.length > 0 && !this.#over; ) {
+      due = await this.#dueBelow(root)
+      for (const cid of due) await this.#provideIfDue(cid)
+      await Promise.all(this.#running.values())
     }
   }
 
+  /** Some of the blocks that are due, none when none is. */
+  async #dueBelow(root: CID): Promise<CID[]> {
+    const due: CID[] = []
+    const collect = (cid: CID, location: Location | undefined): boolean => {
+      if (location !== undefined && this.#isDue(cid)) due.push(cid)
+      return due.length < MAX_BATCH
+    }
+    try {
+      await walk(this.#store, root, this.#links, collect, { signal: this.#stop.signal })
+    } catch (err) {
+      if (codeOf(err) !== 'INTERRUPTED') throw err
+    }
+    return due
+  }
+
   #isDue(cid: CID): boolean {
-    if (isIdentity(cid)) return false
+    const key = keyOf(cid)
+    if (isIdentity(cid) || this.#running.has(key) || this.#refused.has(key)) return false
     const last = this.#records.get(cid)
     // a clock that was wrong must not keep a record from being renewed
     return last === undefined || Math.abs(Date.now() - last) >= this.#intervalMs
@@ -188,10 +221,13 @@ export class Providing {
 
   async #provideIfDue(cid: CID): Promise<void> {
     if (!this.#isDue(cid) || !this.#store.has(cid)) return
-    while (this.#running.size >= CONCURRENCY) await Promise.race(this.#running)
-    if (this.#failed || this.#stop.signal.aborted) return
-    const task = this.#provide(cid).finally(() => this.#running.delete(task))
-    this.#running.add(task)
+    while (this.#running.size >= CONCURRENCY) await Promise.race(this.#running.values())
+    if (this.#over || !this.#isDue(cid)) return
+    const key = keyOf(cid)
+    this.#running.set(
+      key,
+      this.#provide(cid).finally(() => this.#running.delete(key)),
+    )
   }
 
   async #provide(cid: CID): Promise<void> {
@@ -201,9 +237,11 @@ export class Providing {
       log('%s: %d peers took the record', cid, taken)
       this.#records.set(cid, Date.now())
       this.#lastError = null
+      this.#failuresInRow = 0
     } catch (err) {
       if (signal.aborted) return
-      this.#failed = true
+      this.#refused.add(keyOf(cid))
+      this.#failuresInRow++
       this.#lastError = messageOf(err)
       log('%s could not be provided: %s', cid, this.#lastError)
     }
@@ -217,16 +255,16 @@ function openRecords(store: Store) {
     encoding: 'binary',
     keyEncoding: 'binary',
   })
-  const keyOf = (cid: CID) => Buffer.from(cid.multihash.bytes)
+  const recordKey = (cid: CID) => Buffer.from(cid.multihash.bytes)
   return {
     get: (cid: CID): number | undefined => {
-      const value = db.get(keyOf(cid))
+      const value = db.get(recordKey(cid))
       return value === undefined ? undefined : decode(value)
     },
     set: (cid: CID, atMs: number): void => {
       const value = Buffer.allocUnsafe(6)
       value.writeUIntBE(atMs, 0, 6)
-      store.transaction(() => db.putSync(keyOf(cid), value))
+      store.transaction(() => db.putSync(recordKey(cid), value))
     },
     count: (): number => (db.getStats() as { entryCount: number }).entryCount,
     forgetOlderThan: (atMs: number): void => {

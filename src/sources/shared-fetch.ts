@@ -26,7 +26,8 @@ export interface Reader {
 
 /** What the owner does when it is over. `arrived` and `failed` come before the readers are told. */
 export interface SharedFetchEvents {
-  arrived(bytes: Uint8Array): void
+  /** Whether the bytes are kept, so that nobody needs these who does not look at them. */
+  arrived(bytes: Uint8Array): boolean
   /** Not called when every reader left. */
   failed(error: CidfsError): void
   /** From now on `join` must not be called. */
@@ -123,9 +124,9 @@ export class SharedFetch {
 
   #succeed(bytes: Uint8Array): void {
     this.#end()
-    this.#events.arrived(bytes)
+    const kept = this.#events.arrived(bytes)
     for (const waiting of [...this.#waiting]) waiting.settle(bytes)
-    if (!this.#read) this.#network.release?.(bytes)
+    if (kept && !this.#read) this.#network.release?.(bytes)
   }
 
   #networkFailed(error: CidfsError): void {

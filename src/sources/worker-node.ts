@@ -8,6 +8,7 @@ import type { Discovery } from '../bitswap/discovery.js'
 import type { BitswapHandler } from '../bitswap/link.js'
 import type { BlockSupply } from '../bitswap/supply.js'
 import { CID } from '../core/cid.js'
+import { deadline } from '../core/deadline.js'
 import { CidfsError } from '../core/errors.js'
 import { NODE_OFF } from '../p2p/node-status.js'
 import type { Provider } from '../p2p/routing.js'
@@ -71,12 +72,9 @@ export class WorkerNode {
         ? NODE_OFF
         : { ...this.#running.node.status(), bitswap: this.#running.bitswap.report },
     findProviders: ({ cid, limit, deadlineMs }, signal) =>
-      this.#findProviders(CID.decode(cid), limit, AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)])),
+      this.#findProviders(CID.decode(cid), limit, deadline(deadlineMs, signal)),
     provide: ({ cid }, signal) =>
-      this.#node.host.routing.provide(
-        CID.decode(cid),
-        AbortSignal.any([signal, AbortSignal.timeout(PROVIDE_TIMEOUT_MS)]),
-      ),
+      this.#node.host.routing.provide(CID.decode(cid), deadline(PROVIDE_TIMEOUT_MS, signal)),
   }
 
   async close(): Promise<void> {

@@ -3,7 +3,9 @@
  *
  * Invariant: nothing is loaded for a question that nobody asks.
  */
+
 import { CID } from '../core/cid.js'
+import { deadline } from '../core/deadline.js'
 import type { Handlers } from './calls.js'
 import type { NameWorker } from './name-worker.js'
 import type { Source } from './source.js'
@@ -32,7 +34,7 @@ export class WorkerQuestions {
         neighbours: this.#node.bitswap?.client,
         providers: this.#providers(),
       }
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
+      const limit = deadline(timeoutMs, signal)
       return whoHas(CID.decode(cid), askable, limit)
     },
   }

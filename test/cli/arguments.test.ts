@@ -40,7 +40,7 @@ t.test('--help names every command and every exit code', async t => {
 t.test('mount --help names every option', async t => {
   const { stdout } = await cidfs(['mount', '--help'])
   const options =
-    'state config gateway kubo node peer listen bootstrap router dht mdns serve provide dial-private offline isolated transport passthrough allow-other read-deadline settle log'
+    'state config gateway kubo node peer listen bootstrap router dht mdns serve provide dial-private offline isolated transport passthrough allow-other max-size min-free read-deadline settle log'
   for (const option of options.split(' ')) t.match(stdout, `--${option}`)
 })
 

@@ -54,6 +54,16 @@ t.test('without options: the defaults', async t => {
   })
 })
 
+t.test('sizes have units of 1000 and of 1024, and the floor may be a part of the disk', async t => {
+  const space = async (options: RawOptions) => (await loadConfig('/mnt', options, EMPTY)).space
+  t.same(await space({ 'max-size': '20GiB', 'min-free': '500MB' }), { maxBytes: 20 * 2 ** 30, minFree: 5e8 })
+  t.same(await space({ 'max-size': '1.5TB', 'min-free': '2.5%' }), {
+    maxBytes: 1.5e12,
+    minFree: { percent: 2.5 },
+  })
+  t.equal((await space({ 'min-free': '0B' })).minFree, 0)
+})
+
 t.test('XDG_DATA_HOME is used when it is absolute, and ignored when it is not', async t => {
   const at = (value: string) => loadConfig('/mnt', {}, { ...EMPTY, XDG_DATA_HOME: value })
   t.equal((await at('/data')).stateDir, '/data/cidfs/default')
@@ -155,6 +165,11 @@ const BAD_VALUES: [string, string][] = [
   ['read-deadline = "0s"', 'read-deadline must be longer than 0'],
   ['read-deadline = "1000h"', 'read-deadline must be a duration'],
   ['settle = "-1s"', 'settle must be a duration'],
+  ['max-size = 20', 'max-size must be a size with a unit, like "500MB" or "20GiB" (it is 20)'],
+  ['max-size = "20G"', 'max-size must be a size with a unit'],
+  ['max-size = "1MiB"', 'max-size must be at least "16MiB"'],
+  ['min-free = "100%"', 'min-free must be a size like "2GiB", or a part of the disk like "5%"'],
+  ['min-free = 1', 'min-free must be a size like "2GiB"'],
   ['offline = "yes"', 'offline must be true or false'],
   ['state = ""', 'state must be a string that is not empty'],
   ['transport = "other"', 'transport must be "native" or "fuse-native"'],

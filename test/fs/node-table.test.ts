@@ -2,7 +2,16 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { CODEC_DAG_PB, CODEC_RAW, cidOf } from '../../src/core/cid.js'
-import { contentIno, directoryIno, isImmutable, isStaged, nextIno } from '../../src/fs/ino.js'
+import {
+  contentIno,
+  directoryIno,
+  isExists,
+  isImmutable,
+  isName,
+  isPin,
+  isStaged,
+  nextIno,
+} from '../../src/fs/ino.js'
 import { NodeTable } from '../../src/fs/node-table.js'
 import { openStore, QUIET } from '../store/support.js'
 import { tempDir } from '../support/temp.js'
@@ -17,7 +26,11 @@ t.test('ids are exact numbers below 2^53, and tell their tree', async t => {
   t.ok(inos.every(ino => Number.isSafeInteger(ino) && ino < 2 ** 53 && isImmutable(ino) && !isStaged(ino)))
   t.equal(new Set(inos).size, inos.length)
   t.equal(nextIno(2 ** 53 - 1), 2 ** 52, 'the last one is followed by the first')
-  t.ok(isStaged(16) && isStaged(2 ** 51 - 1) && !isStaged(15) && !isStaged(2 ** 51))
+  t.ok(isStaged(16) && isStaged(2 ** 50 - 1) && !isStaged(15) && !isStaged(2 ** 50))
+  for (const ino of [3, 4, 16, 2 ** 50, 2 ** 50 + 2 ** 48, 2 ** 51, 2 ** 52]) {
+    const trees = [isStaged, isName, isExists, isPin, isImmutable].filter(owns => owns(ino))
+    t.equal(trees.length, 1, `${ino} belongs to one tree`)
+  }
 })
 
 t.test('a file has one id by every path, a directory one for each place', async t => {

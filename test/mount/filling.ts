@@ -22,7 +22,7 @@ while code is None and i < 1000:
     except OSError as e:
         code = errno.errorcode[e.errno]; break
     try:
-        for part in range(5):
+        for part in range(int(sys.argv[2])):
             data = os.urandom(int(sys.argv[1]))
             n = os.write(f, data); digest.update(data[:n]); size += n
         os.fsync(f)
@@ -45,9 +45,10 @@ print(json.dumps(wrong))`
 
 export type Accepted = Record<string, [sum: string, size: number]>
 
-export async function fill(mount: Mount, partBytes = MIB): Promise<Accepted> {
+/** Files of so many parts, each of so many bytes. */
+export async function fill(mount: Mount, partBytes = MIB, parts = 5): Promise<Accepted> {
   const options = { cwd: mount.path('staging'), timeoutMs: 60_000 }
-  const { stdout } = await mount.run('python3', ['-c', FILL, String(partBytes)], options)
+  const { stdout } = await mount.run('python3', ['-c', FILL, String(partBytes), String(parts)], options)
   const [accepted, code] = JSON.parse(stdout) as [Accepted, string]
   if (code !== 'ENOSPC') throw new Error(`the disk was to be full, and not ${code}`)
   return accepted

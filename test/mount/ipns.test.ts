@@ -40,6 +40,13 @@ t.test('a key leads to content through a delegated router', async t => {
   t.equal(await target(mount, deepName), `../ipfs/${root}/dir`, 'a name that leads to a name')
   t.equal((await mount.run('cat', [`ipns/${deepName}/a`])).stdout, 'hello')
   t.equal((await cli(mount, ['ipns', 'resolve', deepName])).stdout, `/ipfs/${root}/dir\n`)
+  put(router, deep, `/ipfs/${root}`, { sequence: 2n })
+  t.equal((await cli(mount, ['ipns', 'resolve', deepName])).stdout, `/ipfs/${root}/dir\n`, 'known, and fresh')
+  t.equal((await cli(mount, ['ipns', 'resolve', '--refresh', deepName])).stdout, `/ipfs/${root}\n`)
+  t.match(await cli(mount, ['ipns', 'resolve', 'nonsense']), {
+    status: 2,
+    stderr: /neither the name of a key/,
+  })
 })
 
 t.test('a DNSLink leads to content, through messages and through JSON', async t => {
@@ -116,6 +123,21 @@ t.test('a name that nobody answers for fails at the deadline', async t => {
 
 // fuse-native passes no interrupts on
 if (isNative) {
+  t.test('a name that hangs holds up no other', async t => {
+    const [router, dns] = [await startRouter(t), await startDns(t)]
+    router.hang = true
+    dns.txt.set('_dnslink.example.org', ['dnslink=/ipfs/bafkqaaa'])
+    const mount = await Mount.start(t, { args: [...withRouter(router), '--dns', dns.url] })
+    const slow = target(mount, generateKey().name.text)
+    await until('it is being looked up', () => router.gets > 0)
+    const first = await Promise.race([slow, target(mount, 'example.org')])
+    t.equal(first, '../ipfs/bafkqaaa')
+    router.hang = false
+    await mount.run('kill', [`${mount.pid}`]) // ends what waits
+    t.not(await slow, '../ipfs/bafkqaaa')
+    t.equal(await mount.ended(), 0)
+  })
+
   t.test('waiting for a name can be interrupted', async t => {
     const router = await startRouter(t)
     router.hang = true

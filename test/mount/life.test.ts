@@ -15,6 +15,7 @@ import { isMounted, Mount } from '../support/mount.js'
 import { mainFile } from '../support/root.js'
 import { isAlive, run, runOk } from '../support/run.js'
 import { atEnd, tempDir } from '../support/temp.js'
+import { testTransport } from '../support/transport.js'
 import { until } from '../support/until.js'
 import { askOne } from './ask.js'
 
@@ -105,7 +106,8 @@ for (const signal of ['SIGTERM', 'SIGHUP'] as const) {
     const temp = await tempDir(t)
     const dir = join(temp, 'mnt')
     await mkdir(dir)
-    const args = ['mount', '--foreground', '--isolated', '--state', join(temp, 'state'), dir]
+    const args = ['mount', '--foreground', '--isolated', '--transport', testTransport]
+    args.push('--state', join(temp, 'state'), dir)
     const daemon = spawn(process.execPath, [mainFile, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, DEBUG: 'cidfs:*', XDG_RUNTIME_DIR: temp },

@@ -1,27 +1,20 @@
 /** Mounts with an embedded node, and their neighbours: other mounts and real Kubo nodes. */
 import { once } from 'node:events'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
-import t, { type Test } from 'tap'
-import type { StatusReport } from '../../src/daemon/control-protocol.js'
+import t from 'tap'
 import { Dag, pattern, sha256 } from '../support/dag.js'
 import { TestGateway } from '../support/gateway.js'
 import { KuboNode, missingKubo } from '../support/kubo.js'
-import { Mount, type MountOptions } from '../support/mount.js'
-import { localNetwork, missingNetns, noNetwork } from '../support/netns.js'
-import { tempDir } from '../support/temp.js'
+import { Mount } from '../support/mount.js'
 import { until } from '../support/until.js'
 import { askOne } from './ask.js'
-import { waitFor } from './staged.js'
+import { ABSENT, connected, listening, stage, status } from './neighbour.js'
 
 t.setTimeout(120_000)
 
-const LOOPBACK = '/ip4/127.0.0.1/tcp/0'
 /** A peer id that nobody has. */
 const NOBODY = '12D3KooWRf4pNDSgHhYcrJbAShTYsjo5Uwo8oe4uYXXUMwa4VagH'
-
-/** Nobody has this block. */
-const ABSENT = 'bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku'
 
 /** A port of loopback that was free a moment ago. */
 async function freePort(): Promise<number> {
@@ -31,31 +24,6 @@ async function freePort(): Promise<number> {
   server.close()
   await once(server, 'close')
   return port
-}
-
-async function status(mount: Mount): Promise<StatusReport> {
-  return JSON.parse(await readFile(mount.path('.cidfs', 'status'), 'utf8'))
-}
-
-/** A mount whose node listens on loopback, and its address. */
-async function listening(t: Test, options: MountOptions & { at?: string } = {}) {
-  const { at = LOOPBACK, args = [] } = options
-  const mount = await Mount.start(t, { ...options, args: ['--listen', at, ...args] })
-  const address = await until('the node listens', async () => (await status(mount)).node?.addresses[0])
-  return { mount, address }
-}
-
-async function stage(mount: Mount, name: string, content: Uint8Array): Promise<string> {
-  const path = mount.path('staging', name)
-  await writeFile(path, content)
-  await waitFor(mount, [path])
-  const { cid } = await mount.json<{ cid: string }>(['cid', path])
-  return cid
-}
-
-async function connected(mount: Mount, count = 1): Promise<void> {
-  const enough = async () => ((await status(mount)).node?.peers ?? []).filter(p => p.bitswap).length >= count
-  await until(`${count} neighbours speak bitswap`, enough, 30_000)
 }
 
 t.test('what is dropped into staging is read by another mount that names this one as peer', async t => {
@@ -79,35 +47,6 @@ t.test('a Kubo reads what was dropped into staging', { skip: await missingKubo()
   const content = pattern(5_000_000, 2)
   const cid = await stage(mount, 'y.bin', content)
   t.equal(sha256(await kubo.cat(cid)), sha256(content))
-})
-
-t.test('two mounts on one local network find each other by mDNS', { skip: missingNetns() }, async t => {
-  const [here, there] = await localNetwork(t)
-  const args = ['--mdns', 'on', '--dht', 'off', '--listen', '/ip4/0.0.0.0/tcp/0']
-  const a = await Mount.start(t, { args, wrapper: here })
-  const b = await Mount.start(t, { args, wrapper: there })
-  const content = pattern(1_000_000, 3)
-  const cid = await stage(a, 'z.bin', content)
-  await connected(b)
-  const found = await askOne({ op: 'digest', path: b.path('ipfs', cid) })
-  t.equal(found.sha256, sha256(content))
-  const { node } = await status(b)
-  t.match(node?.peers, [{ address: /^\/ip4\/10\.77\.0\.1\// }])
-})
-
-t.test('without any network the defaults work with what is held', { skip: missingNetns() }, async t => {
-  const wrapper = await noNetwork(t)
-  const env = { HOME: await tempDir(t) }
-  const mount = await Mount.start(t, { wrapper, env, isolated: false, args: ['--read-deadline', '4s'] })
-  const content = pattern(100_000, 9)
-  const cid = await stage(mount, 'here.bin', content)
-  t.equal(sha256(await readFile(mount.path('ipfs', cid))), sha256(content))
-  const found = await askOne({ op: 'digest', path: mount.path('ipfs', ABSENT) })
-  t.equal(found.errno, 'EIO')
-  t.ok(found.ms < 20_000, `${Math.round(found.ms)} ms`)
-  const running = async () => ((await status(mount)).node?.state === 'running' ? status(mount) : undefined)
-  const { node } = await until('the node runs', running, 30_000)
-  t.match(node, { connections: 0, error: null, routers: [{ name: 'DHT' }, {}, { name: /delegated/ }] })
 })
 
 t.test('a named peer that is not there costs nothing but time, and is dialled until it is', async t => {

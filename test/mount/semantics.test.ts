@@ -12,6 +12,7 @@ import { CODEC_DAG_PB, CODEC_RAW, cidOf, parseCid } from '../../src/core/cid.js'
 import { Mount } from '../support/mount.js'
 import { packageRoot } from '../support/root.js'
 import { run } from '../support/run.js'
+import { isNative } from '../support/transport.js'
 
 interface Row {
   what: string
@@ -56,9 +57,22 @@ const environment = async (mount: Mount): Promise<Record<string, string>> => {
   }
 }
 
+/** Rows that the table of transports has another result for. */
+const DIFFERENT = [
+  'a punched hole is zeros',
+  'access times change only when they are set',
+  'an exchange of names is one step',
+]
+
 t.test('the rows of docs/SEMANTICS.md hold', async t => {
-  const rows = rowsOf(await readFile(join(packageRoot, 'docs', 'SEMANTICS.md'), 'utf8'))
-  t.ok(rows.length > 30, 'the tables were found')
+  const all = rowsOf(await readFile(join(packageRoot, 'docs', 'SEMANTICS.md'), 'utf8'))
+  t.ok(all.length > 30, 'the tables were found')
+  for (const what of DIFFERENT)
+    t.ok(
+      all.some(row => row.what === what),
+      `there is a row: ${what}`,
+    )
+  const rows = all.filter(({ what }) => isNative || !DIFFERENT.includes(what))
   const mount = await Mount.start(t)
   const env = await environment(mount)
   const expand = (text: string): string =>

@@ -8,7 +8,7 @@ import { Mount } from '../support/mount.js'
 import { run } from '../support/run.js'
 import { freeBytes, smallDisk } from '../support/small-disk.js'
 import { until } from '../support/until.js'
-import { fill, goesOn, isKept, MIB, published, skip, tryToWrite } from './filling.js'
+import { fill, goesOn, isKept, MIB, published, report, skip, tryToWrite } from './filling.js'
 import { isSound, waitFor, xattr } from './staged.js'
 
 t.setTimeout(110_000)
@@ -28,6 +28,25 @@ t.test('nothing is lost when the daemon dies on a full disk', { skip }, async t 
     await second.stop()
   }
 })
+
+t.test(
+  'a file that the kernel writes by itself takes the whole disk, and is published',
+  { skip },
+  async t => {
+    for (const type of ['ext4', 'tmpfs'] as const) {
+      const disk = await smallDisk(t, 64, type)
+      const mount = await Mount.start(t, { stateDir: join(disk, 'state') })
+      const { passthrough } = (await report(mount)).fuse
+      const accepted = await fill(mount, MIB, 1000)
+      if (passthrough === 'on')
+        t.ok((await freeBytes(disk)) < 3 * MIB, `${type}: below the floor, and the reserve`)
+      await isKept(t, mount, accepted)
+      await goesOn(t, mount, accepted)
+      await isSound(t, mount)
+      await mount.stop()
+    }
+  },
+)
 
 t.test('a disk that others have filled to the last block', { skip }, async t => {
   const disk = await smallDisk(t, 64, 'ext4')

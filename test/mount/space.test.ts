@@ -2,9 +2,13 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { EXIT } from '../../src/cli/exit-codes.js'
+import { type SampleCar, writeCar } from '../support/car-files.js'
+import { Dag, pattern } from '../support/dag.js'
 import { Mount } from '../support/mount.js'
 import { diskUse, freeBytes, smallDisk } from '../support/small-disk.js'
 import { tempDir } from '../support/temp.js'
+import { until } from '../support/until.js'
 import { fill, goesOn, isKept, MIB, report, skip } from './filling.js'
 import { isSound, waitFor } from './staged.js'
 
@@ -69,6 +73,25 @@ t.test('df of a limited mount shows the limit', async t => {
   const { stdout } = await mount.run('df', ['--output=size,avail', '--block-size=1M', mount.dir])
   const [size = 0, available = 0] = stdout.split('\n')[1]!.trim().split(/\s+/).map(Number)
   t.ok(size > 56 && size <= 64 && available > 50 && available < size, stdout)
+})
+
+t.test('a CAR that does not fit is refused, and what fits is imported', async t => {
+  const mount = await Mount.start(t, { args: ['--max-size', '32MiB'] })
+  const dir = await tempDir(t)
+  for (const [sizeMib, status] of [
+    [48, EXIT.ENVIRONMENT],
+    [4, EXIT.OK],
+  ] as const) {
+    const blocks: SampleCar['blocks'] = []
+    const dag = new Dag({ add: (cid, bytes) => blocks.push({ cid, bytes }) })
+    const root = await dag.import([{ content: pattern(sizeMib * MIB, sizeMib) }])
+    const { path } = await writeCar(join(dir, `${sizeMib}.car`), root, blocks)
+    const result = await mount.cli(['import', path, '--state', mount.stateDir])
+    t.equal(result.status, status, result.stderr)
+    if (status !== EXIT.OK) t.match(result.stderr, /^cidfs: no space left: .*--max-size[^\n]*\n$/)
+    t.ok((await diskUse(mount.stateDir)) <= 32 * MIB)
+    await until('there is room for more', async () => (await report(mount)).space.availableBytes > 16 * MIB)
+  }
 })
 
 t.test('sizes that are none are refused in one line', async t => {

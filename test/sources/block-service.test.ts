@@ -41,6 +41,10 @@ class FakeNetwork implements BlockNetwork {
   raise(signal: AbortSignal): void {
     this.raised.push(signal)
   }
+  readonly released: Uint8Array[] = []
+  release(bytes: Uint8Array): void {
+    this.released.push(bytes)
+  }
 }
 
 function setUp(): { store: MemoryStore; network: FakeNetwork; blocks: BlockService } {
@@ -265,4 +269,17 @@ t.test('over HTTP: the deadline names the gateway and what it did', async t => {
     code: 'TIMEOUT',
     message: new RegExp(gateway.url),
   })
+})
+
+t.test('memory is given back when nobody looks at the bytes, and only then', async t => {
+  const { network, blocks } = setUp()
+  const [wanted, ensured] = [rawBlock(), rawBlock()]
+  const waiting = [blocks.ensure(ensured.cid), blocks.ensure(ensured.cid), blocks.ensure(wanted.cid)]
+  const reading = blocks.get(wanted.cid)
+  t.equal(network.fetches.length, 2)
+  network.fetches[0]!.resolve(ensured.bytes)
+  network.fetches[1]!.resolve(wanted.bytes)
+  await Promise.all(waiting)
+  t.equal(await reading, wanted.bytes)
+  t.same(network.released, [ensured.bytes])
 })

@@ -20,6 +20,8 @@ class FakeNetwork implements NameNetwork {
   unavailable: string | undefined
   readonly records = new Map<string, Uint8Array>()
   finds = 0
+  /** Searches that were told to end. */
+  ended = 0
   hang = false
 
   put(key: NameKey, value: string, over: object = {}): this {
@@ -31,6 +33,7 @@ class FakeNetwork implements NameNetwork {
   async find(multihash: Uint8Array, { signal }: { signal?: AbortSignal }): Promise<Found> {
     this.finds++
     if (this.hang) await new Promise(resolve => signal?.addEventListener('abort', resolve))
+    if (signal?.aborted) this.ended++
     if (signal?.aborted) throw new CidfsError('INTERRUPTED', 'interrupted')
     const bytes = this.records.get(keyName(multihash).text)
     if (bytes === undefined)
@@ -96,6 +99,21 @@ t.test('who waits can leave, the others go on', async t => {
   await t.rejects(first as Promise<unknown>, { code: 'INTERRUPTED' })
   await t.rejects(second as Promise<unknown>, { code: 'TIMEOUT', message: /within 2000 ms/ })
   t.equal(network.finds, 1)
+})
+
+t.test('a search that nobody waits for any more ends, and is no failure', async t => {
+  const { names, network } = await world(t)
+  const key = generateKey()
+  network.hang = true
+  const leaving = new AbortController()
+  const waiting = [1, 2].map(() => names.resolve(key.name, { signal: leaving.signal }) as Promise<unknown>)
+  leaving.abort()
+  for (const wait of waiting) await t.rejects(wait, { code: 'INTERRUPTED' })
+  t.equal(network.ended, 1, 'it was told')
+  network.hang = false
+  network.put(key, A)
+  t.match(await names.resolve(key.name), { path: A }, 'and begins anew')
+  t.equal(network.finds, 2)
 })
 
 t.test('what failed fails at once for a while, and says why', async t => {

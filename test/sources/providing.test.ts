@@ -8,7 +8,9 @@ import { links, openStore, putTree, QUIET, rawBlock } from '../store/support.js'
 import { tempDir } from '../support/temp.js'
 import { until } from '../support/until.js'
 
-const RUNNING: NodeStatus = { ...NODE_OFF, state: 'running', addresses: ['/ip4/127.0.0.1/tcp/1'] }
+const ADDRESSES = ['/ip4/127.0.0.1/tcp/1']
+const DHT = { name: 'DHT', lookups: 0, found: 0, errors: 0, lastError: null, tableSize: 1 }
+const RUNNING: NodeStatus = { ...NODE_OFF, state: 'running', addresses: ADDRESSES, routers: [DHT] }
 
 /** Notes what is provided. */
 function network() {
@@ -134,6 +136,10 @@ t.test(
     const providing = start(t, store, net)
     await until('it is shown', () => providing.status().paused !== null)
     t.match(providing.status().paused, /listens nowhere/)
+    net.node = { ...RUNNING, routers: [] }
+    await until('the next is shown', () => providing.status().paused?.includes('--dht'))
+    net.node = { ...RUNNING, routers: [{ ...DHT, tableSize: 0 }] }
+    await until('the last is shown', () => providing.status().paused?.includes('no peer of the DHT'))
     t.same(net.provided, [])
     net.node = RUNNING
     await until('it is out', () => net.provided.length === 1)
@@ -148,4 +154,19 @@ t.test('what is pinned and not here is not provided', async t => {
   start(t, store, net)
   await until('one is out', () => net.provided.length === 1)
   t.same(net.provided, [keyOf(root)])
+})
+
+t.test('a block that nobody takes does not hold up the others', async t => {
+  const store = await openStore(t)
+  const net = network()
+  const refused = pinTree(store, 'a')
+  const roots = ['b', 'c', 'd'].map(name => pinTree(store, name).root)
+  const provide = net.provide
+  net.provide = async cid => {
+    if (cid.equals(refused.root)) throw new CidfsError('TIMEOUT', 'late')
+    return provide(cid)
+  }
+  start(t, store, net, { what: 'all' })
+  const out = () => roots.every(root => net.provided.includes(keyOf(root)))
+  t.ok(await until('the others are out', out))
 })

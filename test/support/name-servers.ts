@@ -141,6 +141,7 @@ export async function startRouter(t: Owner): Promise<RecordServer> {
     if (name === undefined) return respondProviders(router, pathname, response)
     if (request.method === 'PUT') {
       router.puts++
+      if (router.hang) return
       if (router.putStatus === 200) router.records.set(name, await buffer(request))
       return void response.writeHead(router.putStatus).end()
     }

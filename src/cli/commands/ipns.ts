@@ -34,7 +34,8 @@ export function ipnsCommand(): Command {
   ipns
     .command('resolve')
     .description('where a name leads: the path below the mountpoint')
-    .argument('<name>', 'the name of a key, or a DNS name')
+    .argument('<name>', 'the name of a key, in any spelling or as in `cidfs ipns key ls`, or a DNS name')
+    .option('--refresh', 'ask others even if what is known is fresh')
     .option(...STATE)
     .option(...JSON_FLAG)
     .action(resolve)
@@ -104,8 +105,9 @@ function tellOutcome({ outcomes, state, error }: PublishReport): void {
   process.exitCode = EXIT.UNAVAILABLE
 }
 
-async function resolve(name: string, { state, json }: Flags): Promise<void> {
-  const resolution = await new ControlClient(await requireDaemon(state)).resolve(name)
+async function resolve(name: string, { state, json, refresh }: Flags & { refresh?: boolean }): Promise<void> {
+  const client = new ControlClient(await requireDaemon(state))
+  const resolution = await client.resolve({ name, refresh: refresh === true })
   if (json === true) printJson(resolution)
   else print(resolution.path)
   if (resolution.state !== 'fresh') note(`this is what was known before (${resolution.state})`)
