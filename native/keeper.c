@@ -14,12 +14,9 @@
  * With --orphan it runs a program whose parent is nobody but the supervisor, and ends: a supervisor waits for its own
  * children only, and a daemon that another daemon starts is to become one.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+#include "keeper.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -28,7 +25,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -38,9 +34,6 @@
 #include <unistd.h>
 
 enum {
-  LISTEN_FD = 3,
-  STORE_MAX = 4,
-  NAME_MAX_BYTES = 32,
   MESSAGE_MAX = 64 * 1024,
   WORDS_MAX = 256,
   /* Deaths within a window of DEATHS_WINDOW_MS before the mount is given up, unless CIDFS_KEEPER_DEATHS says otherwise. */
@@ -56,15 +49,7 @@ enum {
   WATCHDOG_MS = 60 * 1000,
 };
 
-/* The descriptor store: what a daemon wants its successor to have. */
-struct stored {
-  char name[NAME_MAX_BYTES];
-  int fd;
-};
-
 static struct {
-  struct stored store[STORE_MAX];
-  int stored;
   const char *mountpoint;
   char **command;
   char *command_text; /* what `command` points into, once a daemon has sent its own */
@@ -85,7 +70,7 @@ static int64_t now_ms(void) {
   return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-__attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
+void say(const char *format, ...) {
   char text[1024], when[32];
   time_t now = time(NULL);
   struct tm utc;
@@ -126,40 +111,16 @@ static void open_notify_socket(void) {
   setenv("NOTIFY_SOCKET", name, 1);
 }
 
-static void set_number(const char *name, int64_t value) {
+void set_number(const char *name, int64_t value) {
   char text[32];
   snprintf(text, sizeof text, "%lld", (long long)value);
   setenv(name, text, 1);
 }
 
-/* Whether a daemon has mounted and not unmounted. */
-static bool is_serving(void) {
-  return keeper.stored > 0;
-}
-
-/* In the child: copies, which are not closed on exec, from LISTEN_FD on. First out of the way of those numbers. */
-static bool pass_store(void) {
-  char names[STORE_MAX * (NAME_MAX_BYTES + 1)] = "";
-  int fds[STORE_MAX];
-  for (int i = 0; i < keeper.stored; i++) {
-    fds[i] = fcntl(keeper.store[i].fd, F_DUPFD, LISTEN_FD + STORE_MAX);
-    if (fds[i] < 0) return false;
-    if (i > 0) strcat(names, ":");
-    strcat(names, keeper.store[i].name);
-  }
-  for (int i = 0; i < keeper.stored; i++) {
-    if (dup2(fds[i], LISTEN_FD + i) < 0 || close(fds[i]) != 0) return false;
-  }
-  setenv("LISTEN_FDNAMES", names, 1);
-  set_number("LISTEN_FDS", keeper.stored);
-  set_number("LISTEN_PID", getpid());
-  return true;
-}
-
 /* In the child: descriptors and environment as sd_listen_fds(3) has them. */
 static _Noreturn void become_daemon(const sigset_t *mask) {
   set_number("WATCHDOG_PID", getpid());
-  if (is_serving() && !pass_store()) _exit(126);
+  if (store_is_serving() && !store_pass()) _exit(126);
   sigprocmask(SIG_SETMASK, mask, NULL);
   execvp(keeper.command[0], keeper.command);
   say("cannot run %s: %s", keeper.command[0], strerror(errno));
@@ -185,47 +146,8 @@ static void start_daemon(const sigset_t *mask) {
   drop_channel();
 }
 
-static void unescape(char *text) {
-  char *to = text;
-  for (char *from = text; *from != 0; to++) {
-    int octal;
-    if (*from == '\\' && sscanf(from + 1, "%3o", (unsigned *)&octal) == 1) *to = (char)octal, from += 4;
-    else *to = *from++;
-  }
-  *to = 0;
-}
-
-/* Whether the visible mount on the mountpoint is one of cidfs; asked of the kernel's table, never of the mount. */
-static bool is_mounted(void) {
-  FILE *table = fopen("/proc/self/mountinfo", "re");
-  char *line = NULL;
-  size_t size = 0;
-  bool mounted = false;
-  while (table != NULL && getline(&line, &size, table) > 0) {
-    char path[PATH_MAX + 1];
-    const char *type = strstr(line, " - ");
-    if (type == NULL || sscanf(line, "%*s %*s %*s %*s %4096s", path) != 1) continue;
-    unescape(path);
-    if (strcmp(path, keeper.mountpoint) == 0) mounted = strncmp(type + 3, "fuse.cidfs ", 11) == 0;
-  }
-  free(line);
-  if (table != NULL) fclose(table);
-  return mounted;
-}
-
-static void fusermount(const sigset_t *mask) {
-  pid_t pid = fork();
-  if (pid == 0) {
-    sigprocmask(SIG_SETMASK, mask, NULL);
-    execlp("fusermount3", "fusermount3", "-u", "-z", "--", keeper.mountpoint, (char *)NULL);
-    _exit(127);
-  }
-  if (pid > 0) waitpid(pid, NULL, 0);
-}
-
-/* Takes the mount out of the tree first: who still has files open there gets an error, and nobody else does. */
 static _Noreturn void give_up(const sigset_t *mask, int status) {
-  if (is_serving() && is_mounted() && umount2(keeper.mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) != 0) fusermount(mask);
+  if (store_is_serving()) mount_end(keeper.mountpoint, mask);
   exit(status);
 }
 
@@ -254,7 +176,7 @@ static void daemon_ended(const sigset_t *mask, int status) {
   pid_t pid = keeper.child;
   bool orderly = WIFEXITED(status) && WEXITSTATUS(status) == 0;
   keeper.child = 0;
-  if (orderly || !is_serving()) exit(exit_status(status));
+  if (orderly || !store_is_serving()) exit(exit_status(status));
   if (keeper.terminating && !keeper.ready) give_up(mask, 0); /* it was starting: nothing is under way */
   if (keeper.terminating || keeper.stopping) {
     say("the daemon (pid %d) did not end as it should: unmounting %s", pid, keeper.mountpoint);
@@ -285,27 +207,6 @@ static void set_command(const char *text) {
   free(keeper.command_text);
   keeper.command_text = copy;
   keeper.command = words;
-}
-
-static void forget(const char *name) {
-  for (int i = 0; i < keeper.stored; i++) {
-    if (strcmp(keeper.store[i].name, name) != 0) continue;
-    close(keeper.store[i].fd);
-    keeper.store[i--] = keeper.store[--keeper.stored];
-  }
-}
-
-/* Takes the descriptor over. */
-static void keep(const char *name, int fd) {
-  if (fd < 0) return;
-  forget(name);
-  if (keeper.stored == STORE_MAX || strlen(name) >= NAME_MAX_BYTES) {
-    close(fd);
-    return;
-  }
-  struct stored *stored = &keeper.store[keeper.stored++];
-  strcpy(stored->name, name);
-  stored->fd = fd;
 }
 
 static void take_line(const char *line) {
@@ -339,8 +240,8 @@ static void take_text(char *text, int fd) {
     if (strcmp(line, "FDSTORE=1") == 0) is_kept = true;
     if (strcmp(line, "FDSTOREREMOVE=1") == 0) is_removed = true;
   }
-  if (is_removed) forget(name);
-  if (is_kept) keep(name, fd);
+  if (is_removed) store_forget(name);
+  if (is_kept) store_keep(name, fd);
   else if (fd >= 0) close(fd);
 }
 
@@ -419,7 +320,7 @@ static void check_watchdog(const sigset_t *mask) {
   if (keeper.child > 0 && kill(keeper.child, 0) != 0 && errno == ESRCH) daemon_ended(mask, SIGKILL);
   int64_t allowed = keeper.ready ? keeper.watchdog_ms : START_TIMEOUT_MS;
   int64_t since = keeper.ready ? keeper.beat_ms : keeper.started_ms;
-  if (keeper.child <= 0 || !is_serving() || now_ms() - since < allowed) return;
+  if (keeper.child <= 0 || !store_is_serving() || now_ms() - since < allowed) return;
   say("the daemon (pid %d) has not answered for %lld s: killing it", keeper.child, (long long)(allowed / 1000));
   keeper.beat_ms = keeper.started_ms = now_ms();
   kill(keeper.child, SIGKILL);

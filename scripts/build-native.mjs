@@ -1,5 +1,5 @@
 /**
- * Compiles native/keeper.c into the program build/cidfs-keeper, and the other native/*.c into build/cidfs.node.
+ * Compiles native/keeper*.c into the program build/cidfs-keeper, and the other native/*.c into build/cidfs.node.
  *
  * Calls the C compiler directly: node-gyp would download headers from the network, the package
  * `node-api-headers` brings them. Nothing is done when sources, headers, flags and compiler are the same as last
@@ -21,18 +21,18 @@ const FLAGS = [
   '-Wl,-z,nodelete',
 ]
 
-const KEEPER = 'keeper.c'
+const KEEPER = /^keeper/
 
 /** Builds the keeper and the addon; returns the addon's path. Throws an Error of one line when that is impossible. */
 export function buildNative() {
   const sources = readdirSync(join(root, 'native')).sort()
-  buildOne('cidfs-keeper', [KEEPER], COMMON_FLAGS)
+  const [keeper, addon] = [
+    sources.filter(name => KEEPER.test(name)),
+    sources.filter(name => !KEEPER.test(name)),
+  ]
+  buildOne('cidfs-keeper', keeper, COMMON_FLAGS)
   const include = headersDirectory()
-  return buildOne(
-    'cidfs.node',
-    sources.filter(name => name !== KEEPER),
-    [...FLAGS, `-I${include}`],
-  )
+  return buildOne('cidfs.node', addon, [...FLAGS, `-I${include}`])
 }
 
 function buildOne(name, sources, flags) {

@@ -81,13 +81,16 @@ t.test('imports point down', async t => {
   t.same(up.map(show), [])
 })
 
+const TRANSPORTS = ['fuse', 'fuse-native']
+
 t.test('the file system knows no transport', async t => {
-  t.same(local.filter(({ from, to }) => layerOf(from) === 'fs' && layerOf(to) === 'fuse').map(show), [])
+  const known = local.filter(({ from, to }) => layerOf(from) === 'fs' && TRANSPORTS.includes(layerOf(to)))
+  t.same(known.map(show), [])
 })
 
-t.test('the transport knows the interface of file systems, and no file system', async t => {
-  const known = ['fs/file-system.js', 'fs/errno.js']
-  const used = local.filter(({ from, to }) => layerOf(from) === 'fuse' && layerOf(to) === 'fs')
+t.test('the transports know the interface of file systems, and no file system', async t => {
+  const known = ['fs/file-system.js', 'fs/session.js', 'fs/errno.js']
+  const used = local.filter(({ from, to }) => TRANSPORTS.includes(layerOf(from)) && layerOf(to) === 'fs')
   t.same(used.filter(({ to }) => !known.includes(to)).map(show), [])
 })
 
@@ -113,11 +116,11 @@ t.test('only sources and the control socket speak HTTP', async t => {
   )
 })
 
-t.test('the addon is loaded in one place', async t => {
+t.test('the addon is loaded in one place, and that of fuse-native in another', async t => {
   const loading = []
   for (const file of files) {
     const text = await readFile(join(src, file), 'utf8')
     if (/createRequire|process\.dlopen|\.node['"`]/.test(text)) loading.push(file)
   }
-  t.same(loading, [join('core', 'native.ts')])
+  t.same(loading, [join('core', 'native.ts'), join('fuse-native', 'package.ts')])
 })

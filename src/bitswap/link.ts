@@ -36,6 +36,9 @@ export interface InboundStream {
 export interface BitswapHandler {
   connected(link: PeerLink): void
   disconnected(peerId: string): void
-  /** The peer opened a stream. Also possible before `connected`. */
+  /**
+   * The peer opened a stream. Also possible before `connected`: what it wants is answered then.
+   * @throws Error when it has too many streams already.
+   */
   inbound(peerId: string, version: BitswapVersion): InboundStream
 }

@@ -19,8 +19,8 @@ const WEIGHT = 0.3
 
 export class Session {
   readonly root: CID
-  /** How often a peer that was asked for a block of it had it, of late: 0 to 1. */
-  readonly #affinity = new LRUCache<string, number>({ max: MAX_PEERS })
+  /** How often a peer that was asked for a block of it had it, of late: 0 to 1. There are thousands of these. */
+  #affinity: Map<string, number> | undefined
 
   constructor(root: CID) {
     this.root = root
@@ -28,17 +28,26 @@ export class Session {
 
   /** A peer had a block of it. */
   yes(peerId: string): void {
-    const old = this.#affinity.get(peerId)
-    this.#affinity.set(peerId, Math.max(FIRST_YES, old === undefined ? 0 : old + WEIGHT * (1 - old)))
+    const old = this.#affinity?.get(peerId) ?? 0
+    this.#set(peerId, Math.max(FIRST_YES, old + WEIGHT * (1 - old)))
   }
 
   /** A peer had not, or did not keep its word. */
   no(peerId: string): void {
-    this.#affinity.set(peerId, (this.#affinity.get(peerId) ?? 0) * (1 - WEIGHT))
+    const old = this.#affinity?.get(peerId)
+    if (old !== undefined) this.#set(peerId, old * (1 - WEIGHT))
+  }
+
+  #set(peerId: string, affinity: number): void {
+    this.#affinity ??= new Map()
+    this.#affinity.delete(peerId)
+    this.#affinity.set(peerId, affinity)
+    const [oldest] = this.#affinity.keys()
+    if (this.#affinity.size > MAX_PEERS && oldest !== undefined) this.#affinity.delete(oldest)
   }
 
   likely(peerId: string): boolean {
-    return (this.#affinity.get(peerId) ?? 0) > LIKELY
+    return (this.#affinity?.get(peerId) ?? 0) > LIKELY
   }
 }
 

@@ -22,9 +22,11 @@ export function describeNode(node: NodeReport | null): string[] {
   ]
 }
 
-function listening({ addresses }: NodeReport): string[] {
+function listening({ addresses, reachable }: NodeReport): string[] {
   if (addresses.length === 0) return ['  listen   nowhere: others cannot dial this node']
-  return addresses.slice(0, MAX_LINES).map(address => `  listen   ${address}`)
+  const lines = addresses.slice(0, MAX_LINES).map(address => `  listen   ${address}`)
+  if (reachable === 'public') return lines
+  return [...lines, '  listen   on no public address: only the local network reaches this node (--announce)']
 }
 
 /** The peers that have sent most, those that are left alone, and what was served. */

@@ -136,7 +136,7 @@ export class Actions implements DaemonActions {
     signal: AbortSignal,
   ): Promise<ImportResult> {
     const { store } = this.#parts
-    return this.#collector.importing(() => importAndPin(store, car, onProgress, signal))
+    return this.#collector.importing(used => importAndPin(store, car, onProgress, signal, used))
   }
 
   exportCar(cid: string, signal: AbortSignal): AsyncIterable<Uint8Array> {

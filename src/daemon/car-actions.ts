@@ -17,7 +17,7 @@ import type { ImportProgress, ImportResult } from './control-protocol.js'
 export const IMPORT_OWNER = 'import'
 
 /**
- * Keeps the blocks of a CAR and pins its roots.
+ * Keeps the blocks of a CAR and pins its roots. `used` gets the containers that must stay until then.
  * @throws CidfsError `BAD_CAR`, `UNSUPPORTED_HASH`, `INTERRUPTED`, `NO_SPACE`; blocks before the fault stay.
  */
 export async function importAndPin(
@@ -25,8 +25,9 @@ export async function importAndPin(
   car: AsyncIterable<Uint8Array>,
   onProgress: (progress: ImportProgress) => void,
   signal?: AbortSignal,
+  used?: Set<number>,
 ): Promise<ImportResult> {
-  const { roots, blocks, bytes } = await importCar(store, car, { onProgress, signal })
+  const { roots, blocks, bytes } = await importCar(store, car, { onProgress, signal, used })
   store.transaction(() => {
     for (const root of roots) if (!isIdentity(root)) store.pins.add(root, IMPORT_OWNER)
   })

@@ -45,6 +45,13 @@ export const NODE_OPTIONS: readonly Option[] = [
     read: orNone(readAddress('listen')),
   },
   {
+    name: 'announce',
+    argument: 'MULTIADDR',
+    repeatable: true,
+    help: 'address that others reach this node at, if it is not one it listens on: a forwarded port (repeatable)',
+    read: readAddress('listen'),
+  },
+  {
     name: 'bootstrap',
     argument: 'MULTIADDR',
     repeatable: true,
@@ -108,6 +115,7 @@ export function nodeConfig(values: Values, isolated: boolean): NodeConfig | unde
     userAgent: `cidfs/${VERSION}`,
     listen: listen ?? (isolated ? [] : DEFAULT_LISTEN),
     listenElsewhere: listen === undefined,
+    announce: list('announce') ?? [],
     bootstrap: [...new Set(bootstrap)],
     peers: [...new Set(peers)],
     routers: [...new Set(routers)],

@@ -346,7 +346,7 @@ export interface DaemonActions {
     onProgress: (progress: FsckProgress) => void,
     signal: AbortSignal,
   ): Promise<FsckReport>
-  /** Frees what is neither pinned nor staged. @throws CidfsError `BUSY`: one runs already, or an import does. */
+  /** Frees what is neither pinned nor staged. @throws CidfsError `BUSY`: one runs already. */
   gc(onProgress: (progress: GcProgress) => void, signal: AbortSignal): Promise<GcReport>
   /**
    * Drains, unmounts and stops the daemon. `lazy`: do not drain, detach at once; what is queued stays queued

@@ -35,6 +35,8 @@ export interface ControlServerOptions {
   stateDir: string
   mountpoint: string
   keeperPid?: number | undefined
+  /** The daemon before is dead, whether its socket still answers or not: threads that cannot end may hold it. */
+  succeeds?: boolean
 }
 
 /**
@@ -42,12 +44,13 @@ export interface ControlServerOptions {
  * @throws CidfsError `STATE_IN_USE`: another daemon answers there.
  */
 export async function startControlServer(
-  { stateDir, mountpoint, keeperPid }: ControlServerOptions,
+  { stateDir, mountpoint, keeperPid, succeeds = false }: ControlServerOptions,
   actions: DaemonActions,
 ): Promise<ControlServer> {
   await mkdir(stateDir, { recursive: true, mode: 0o700 })
   const socketPath = await controlSocketPath(stateDir)
-  await removeStaleSocket(socketPath, stateDir)
+  if (!succeeds) await refuseIfAnswered(socketPath, stateDir)
+  await rm(socketPath, { force: true })
   const requests = new Requests(actions)
   const server = createServer((request, response) => requests.handle(request, response))
   server.requestTimeout = 0 // a CAR may take hours
@@ -110,7 +113,7 @@ async function listenPrivately(server: Server, path: string): Promise<void> {
   })
 }
 
-async function removeStaleSocket(path: string, stateDir: string): Promise<void> {
+async function refuseIfAnswered(path: string, stateDir: string): Promise<void> {
   const answers = await new Promise<boolean>(resolve => {
     const socket = connect(path)
     socket.once('connect', () => resolve(true) ?? socket.destroy())
@@ -125,5 +128,4 @@ async function removeStaleSocket(path: string, stateDir: string): Promise<void> 
       },
     )
   }
-  await rm(path, { force: true })
 }

@@ -12,7 +12,6 @@ import { CidFileSystem } from '../fs/cid-file-system.js'
 import type { Session } from '../fs/session.js'
 import { FuseSession, type Succession } from '../fuse/session.js'
 import { BlockService } from '../sources/block-service.js'
-import { KuboControl } from '../sources/kubo-control.js'
 import { NetworkClient } from '../sources/worker-client.js'
 import { contentCopier } from '../staging/copy-content.js'
 import { KuboBackend } from '../staging/kubo-backend.js'
@@ -129,7 +128,7 @@ class Daemon implements RunningDaemon {
     const network = new NetworkClient(config)
     this.#undo.push(() => network.close())
     const blocks = new BlockService(new NetworkBlocks(store), network, config)
-    const staging = this.#startStaging(store, blocks, inheritance)
+    const staging = await this.#startStaging(store, blocks, inheritance)
     const pins = new NamedPins(store, blocks)
     this.#undo.push(() => pins.stop())
     const naming = createNaming(config, store, network, staging)
@@ -141,7 +140,10 @@ class Daemon implements RunningDaemon {
     this.#stalls.start()
     this.#undo.push(async () => this.#stalls.stop())
     const keeperPid = this.#supervisor?.keeper?.pid
-    this.#control = await startControlServer({ ...config, keeperPid }, this.actions)
+    this.#control = await startControlServer(
+      { ...config, keeperPid, succeeds: inheritance !== undefined },
+      this.actions,
+    )
     this.#undo.push(() => this.#control?.close({ keepRecord: this.#left }))
     staging.start()
     network.start()
@@ -217,9 +219,13 @@ class Daemon implements RunningDaemon {
     }
   }
 
-  #startStaging(store: Store, blocks: BlockService, inheritance: Inheritance | undefined): Staging {
+  async #startStaging(
+    store: Store,
+    blocks: BlockService,
+    inheritance: Inheritance | undefined,
+  ): Promise<Staging> {
     const { kubo: url, settleMs, localNames } = this.config
-    const kubo = url === undefined ? undefined : new KuboControl(url)
+    const kubo = url === undefined ? undefined : await openKubo(url)
     if (kubo !== undefined) this.#undo.push(() => kubo.close())
     const staging = new Staging(store, {
       owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
@@ -359,4 +365,10 @@ class Daemon implements RunningDaemon {
       }
     }
   }
+}
+
+/** Loaded when it is needed: a daemon that takes over is waited for. */
+async function openKubo(url: string) {
+  const { KuboControl } = await import('../sources/kubo-control.js')
+  return new KuboControl(url)
 }

@@ -7,7 +7,7 @@
 import { closeSync, mkdtempSync, openSync, rmdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { codeOf, type ErrorCode, messageOf } from '../core/errors.js'
+import { CidfsError, codeOf, type ErrorCode, messageOf } from '../core/errors.js'
 import type { Attributes, Entry, FileSystem, Ino, NegativeEntry, StatFs } from '../fs/file-system.js'
 import type { Session } from '../fs/session.js'
 import { plainAttributes, ReadOnlyTree, S_IFDIR } from '../fs/tree.js'
@@ -27,12 +27,22 @@ const UNMOUNT = { lazyAfterMs: 1000 }
 export async function probeMount(transport: Transport, config: Config): Promise<Probe> {
   let dir: string | undefined
   try {
-    dir = mkdtempSync(join(tmpdir(), 'cidfs-doctor-'))
+    dir = temporaryDirectory()
     return transport === 'native' ? await probeNative(dir, config) : await probeFuseNative(dir, config)
   } catch (err) {
     return { works: false, code: codeOf(err), why: messageOf(err) }
   } finally {
     if (dir !== undefined) removeEmpty(dir)
+  }
+}
+
+/** @throws CidfsError `PERMISSION` that says what to do. */
+function temporaryDirectory(): string {
+  try {
+    return mkdtempSync(join(tmpdir(), 'cidfs-doctor-'))
+  } catch (cause) {
+    const message = `${tmpdir()} cannot be written, so nothing was tried: set TMPDIR to a directory of this user`
+    throw new CidfsError('PERMISSION', message, { cause })
   }
 }
 

@@ -5,6 +5,7 @@
  * yes, or a peer that routing names.
  */
 import { type CID, isIdentity, parseCid } from '../core/cid.js'
+import { deadline } from '../core/deadline.js'
 import { CidfsError, codeOf, messageOf } from '../core/errors.js'
 import type { WhoHas } from '../sources/who-has.js'
 import type { NetworkClient } from '../sources/worker-client.js'
@@ -51,15 +52,14 @@ export async function existsText(parts: ExistsParts, cid: CID, signal: AbortSign
 async function heldHere(store: Store, cid: CID, signal: AbortSignal): Promise<HeldReport> {
   if (isIdentity(cid)) return { state: 'whole', percent: 100 }
   if (!store.has(cid)) return { state: 'no', percent: 0 }
-  const late = AbortSignal.timeout(COUNT_MS)
+  const either = deadline(COUNT_MS, signal)
   try {
-    const either = AbortSignal.any([signal, late])
     const { blocks, missing } = await completeness(store, cid, links, { signal: either })
     if (missing === 0) return { state: 'whole', percent: 100 }
     return { state: 'part', percent: Math.min(99, Math.floor((100 * blocks) / (blocks + missing))) }
   } catch (err) {
     if (signal.aborted) throw new CidfsError('INTERRUPTED', 'interrupted', { cause: err })
-    if (late.aborted) return { state: 'part', percent: null }
+    if (either.aborted) return { state: 'part', percent: null }
     throw err
   }
 }

@@ -2,7 +2,7 @@
  * `cidfs fsck` and `cidfs gc`, over a store that this process has open.
  *
  * Invariant: fsck never calls damage what is only incomplete: a CAR may bring a part of a DAG. While garbage is
- * collected nothing is published and nothing imported, because both pin what they have put only afterwards.
+ * collected nothing is published, because that pins what it has put only afterwards.
  */
 import { CidfsError } from '../core/errors.js'
 import { checkStaging, type StagingFault } from '../staging/check.js'
@@ -86,53 +86,75 @@ export interface CollectorParts {
   staging: Staging
 }
 
-/** Runs garbage collection and imports, never both. */
+/**
+ * Runs garbage collection beside imports, which pin what they have put only in the end: until then the containers
+ * that they rely upon are kept.
+ */
 export class Collector {
   readonly #parts: CollectorParts
-  #importing = 0
-  #collecting = false
+  /** Of each import under way. */
+  readonly #used = new Set<Set<number>>()
+  #running: { isAutomatic: boolean; ended: Promise<void> } | undefined
 
   constructor(parts: CollectorParts) {
     this.#parts = parts
   }
 
-  /** @throws CidfsError `BUSY` while garbage is collected, and what `work` throws. */
-  async importing<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#collecting) throw new CidfsError('BUSY', 'garbage is being collected: import when that is done')
-    this.#importing++
+  /** `work` adds to `used` every container in which it has found or put a block. */
+  async importing<T>(work: (used: Set<number>) => Promise<T>): Promise<T> {
+    const used = new Set<number>()
+    this.#used.add(used)
     try {
-      return await work()
+      return await work(used)
     } finally {
-      this.#importing--
+      this.#used.delete(used)
+      this.#parts.store.space.noteGarbage() // if it has failed
     }
   }
 
   /**
-   * @param freeBytes enough; everything that can be freed when absent
-   * @throws CidfsError `BUSY` when one runs, or an import does; `INTERRUPTED`: what was freed stays freed.
+   * @param freeBytes enough, for one that nobody has asked for; everything that can be freed when absent
+   * @throws CidfsError `BUSY` when one runs that somebody has asked for; `INTERRUPTED`: what was freed stays freed.
    */
   async collect(
     onProgress: (progress: GcProgress) => void,
     signal: AbortSignal,
     freeBytes?: number,
   ): Promise<GcReport> {
-    const { store, staging } = this.#parts
-    if (this.#collecting) throw new CidfsError('BUSY', 'garbage collection is running already')
-    if (this.#importing > 0)
-      throw new CidfsError('BUSY', 'a CAR is being imported: collect when that is done')
-    this.#collecting = true
-    try {
-      return await staging.withoutPublishing(() =>
-        gc(store, {
-          links,
-          roots: staging.publishedCids(),
-          signal,
-          ...(freeBytes === undefined ? {} : { freeBytes }),
-          onProgress: freedBytes => onProgress({ freedBytes }),
-        }),
-      )
-    } finally {
-      this.#collecting = false
+    const isAutomatic = freeBytes !== undefined
+    while (this.#running !== undefined) {
+      if (isAutomatic || !this.#running.isAutomatic)
+        throw new CidfsError('BUSY', 'garbage collection is running already')
+      await this.#running.ended
     }
+    const report = this.#collect(onProgress, signal, freeBytes).finally(() => {
+      this.#running = undefined
+    })
+    this.#running = {
+      isAutomatic,
+      ended: report.then(
+        () => {},
+        () => {},
+      ),
+    }
+    return report
+  }
+
+  #collect(
+    onProgress: (progress: GcProgress) => void,
+    signal: AbortSignal,
+    freeBytes: number | undefined,
+  ): Promise<GcReport> {
+    const { store, staging } = this.#parts
+    return staging.withoutPublishing(() =>
+      gc(store, {
+        links,
+        roots: staging.publishedCids(),
+        keepContainers: [...this.#used].flatMap(used => [...used]),
+        signal,
+        ...(freeBytes === undefined ? {} : { freeBytes }),
+        onProgress: freedBytes => onProgress({ freedBytes }),
+      }),
+    )
   }
 }

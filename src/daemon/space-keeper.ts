@@ -93,6 +93,7 @@ export class SpaceKeeper {
     try {
       const { freedBytes } = await this.#collector.collect(() => {}, this.#end.signal, missing)
       log('%d bytes collected, %d were wanted', freedBytes, missing)
+      if (freedBytes >= missing) space.noteGarbage() // it stopped there: there may be more
     } catch (err) {
       if (codeOf(err) === 'BUSY') space.noteGarbage()
       throw err

@@ -44,7 +44,8 @@ export class ExistsTree extends ReadOnlyTree {
   readonly #whoHas: WhoHas
   readonly #cids = new LRUCache<Ino, CID>({ max: MAX_FILES })
   readonly #answers = new Map<Fh, Promise<Uint8Array>>()
-  #nextFh = 1
+  /** Above those of an earlier daemon, whose files may still be open. */
+  #nextFh = Date.now()
 
   constructor(whoHas: WhoHas) {
     super()

@@ -44,7 +44,8 @@ export class IpnsTree extends ReadOnlyTree {
   readonly #errors = new NodeErrors()
   /** What each open of the directory lists. */
   readonly #listings = new Map<Fh, ListedEntry[]>()
-  #nextFh = 1
+  /** Above those of an earlier daemon, whose listings may still be open. */
+  #nextFh = Date.now()
 
   constructor({ store, names, resume }: IpnsTreeParts) {
     super()

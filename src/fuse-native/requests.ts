@@ -5,7 +5,7 @@
  * never end, nor would the mount. Who asks is not known here, and interrupts do not arrive; the signal is aborted
  * when the session ends.
  */
-import { CidfsError } from '../core/errors.js'
+import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { isPromise, type MaybePromise } from '../core/maybe-promise.js'
 import { errnoOf } from '../fs/errno.js'
@@ -60,13 +60,15 @@ export class Requests {
       this.#inFlight--
       done(value)
     }
+    let value: MaybePromise<T>
     try {
-      const value = work()
-      if (isPromise(value)) value.then(succeed, fail)
-      else succeed(value)
+      value = work()
     } catch (err) {
       fail(err)
+      return
     }
+    if (isPromise(value)) value.then(succeed, fail)
+    else succeed(value)
   }
 
   #count(operation: string): OperationCount {
@@ -78,7 +80,7 @@ export class Requests {
   }
 
   #report(operation: string, err: unknown): void {
-    trace('%s: %O', operation, err)
+    if (trace.enabled) trace('%s: %s', operation, messageOf(err))
     const foreseen = err instanceof CidfsError || (err instanceof Error && 'errno' in err)
     if (!foreseen) log('%s: %O', operation, err)
   }

@@ -27,6 +27,7 @@ import type { NodeConfig } from './node-config.js'
 import type { NodeStatus, PeerStatus } from './node-status.js'
 import { addressOf } from './peer-address.js'
 import { Peering } from './peering.js'
+import { isPublicAddress } from './public-address.js'
 import { type Provider, type Router, Routing } from './routing.js'
 import { dhtRouters, services } from './services.js'
 
@@ -90,8 +91,9 @@ export class Host implements Discovery {
     const host = new Host(config, node, gater, options)
     nearby.found = peer => void host.#dialNearby(peer)
     try {
-      await node.start()
+      // first, so that no peer connects that hears nothing of bitswap
       await host.links.start()
+      await node.start()
     } catch (err) {
       await host.stop()
       throw err
@@ -122,6 +124,12 @@ export class Host implements Discovery {
     await orInterrupted(this.links.settled(id), signal)
   }
 
+  get #reachable(): NodeStatus['reachable'] {
+    const addresses = this.#node.getMultiaddrs()
+    if (addresses.some(isPublicAddress)) return 'public'
+    return addresses.length > 0 ? 'local' : 'no'
+  }
+
   status(): NodeStatus {
     const connections = this.#node.getConnections()
     return {
@@ -129,6 +137,7 @@ export class Host implements Discovery {
       error: null,
       peerId: this.peerId,
       addresses: this.addresses,
+      reachable: this.#reachable,
       peers: this.#peers(),
       missing: this.#peering.missing(),
       connections: connections.length,
@@ -175,7 +184,7 @@ async function libp2pOptions(config: NodeConfig, gater: Gater): Promise<Libp2pOp
   return {
     privateKey: await loadOrCreateKey(config.stateDir),
     nodeInfo: { userAgent: config.userAgent },
-    addresses: { listen: await listenAddresses(config) },
+    addresses: { listen: await listenAddresses(config), appendAnnounce: config.announce },
     transports: [tcp()],
     connectionEncrypters: [fastTls(), noise()],
     streamMuxers: [

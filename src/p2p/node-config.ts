@@ -17,6 +17,8 @@ export interface NodeConfig {
   listen: string[]
   /** `listen` is the default, so that another port will do where its port is taken. */
   listenElsewhere: boolean
+  /** Multiaddrs that others reach us at besides those that we listen on, as behind a router that forwards a port. */
+  announce: string[]
   /** Multiaddrs of the first peers to be dialled, with peer ids. */
   bootstrap: string[]
   /** Multiaddrs of peers to stay connected with, with peer ids. */

@@ -10,6 +10,8 @@ export interface NodeStatus {
   peerId: string | null
   /** Multiaddrs others can dial, as far as we know. */
   addresses: string[]
+  /** Who could dial them: anybody, those on the same network, nobody. */
+  reachable: 'public' | 'local' | 'no'
   /** Connected ones, at most 100 of them. */
   peers: PeerStatus[]
   /** Peers of `--peer` that are not connected, and why. */
@@ -48,6 +50,7 @@ export const NODE_OFF: NodeStatus = {
   error: null,
   peerId: null,
   addresses: [],
+  reachable: 'no',
   peers: [],
   missing: [],
   connections: 0,

@@ -7,9 +7,9 @@
  */
 import { Resolver } from 'node:dns/promises'
 import { CidfsError, messageOf } from '../core/errors.js'
-import { parseHttpUrl } from './config.js'
+import { type HttpAddress, parseHttpUrl } from './config.js'
 import { checkRcode, decodeAnswer, encodeQuery, type TxtAnswer, type TxtRecord } from './dns-message.js'
-import { type HttpAnswer, HttpOrigin } from './http-origin.js'
+import type { HttpAnswer, HttpOrigin } from './http-origin.js'
 
 /** `system`, or the URL of a resolver. */
 export type DnsSetting = string
@@ -69,7 +69,9 @@ export class SystemResolver implements TxtResolver {
 
 class HttpResolver implements TxtResolver {
   readonly name: string
-  readonly #http: HttpOrigin
+  readonly #address: HttpAddress
+  /** Made when it is needed: loading undici takes a fifth of the start of a daemon. */
+  #http: Promise<HttpOrigin> | undefined
   readonly #isAtRoot: boolean
   #takesMessages = true
 
@@ -77,7 +79,14 @@ class HttpResolver implements TxtResolver {
     const address = parseHttpUrl('dns', url)
     this.name = `dns ${address.name}`
     this.#isAtRoot = address.pathPrefix === ''
-    this.#http = new HttpOrigin(address, CONNECTIONS)
+    this.#address = address
+  }
+
+  #origin(): Promise<HttpOrigin> {
+    this.#http ??= import('./http-origin.js').then(
+      ({ HttpOrigin }) => new HttpOrigin(this.#address, CONNECTIONS),
+    )
+    return this.#http
   }
 
   async resolve(name: string, signal: AbortSignal): Promise<TxtAnswer> {
@@ -99,13 +108,14 @@ class HttpResolver implements TxtResolver {
     return answer
   }
 
-  #get(query: string, accept: string, signal: AbortSignal): Promise<HttpAnswer> {
+  async #get(query: string, accept: string, signal: AbortSignal): Promise<HttpAnswer> {
     const path = this.#isAtRoot ? `/${query}` : query
-    return this.#http.request({ method: 'GET', path, accept, signal, limitBytes: MAX_ANSWER_BYTES })
+    const http = await this.#origin()
+    return http.request({ method: 'GET', path, accept, signal, limitBytes: MAX_ANSWER_BYTES })
   }
 
-  close(): Promise<void> {
-    return this.#http.close()
+  async close(): Promise<void> {
+    await (await this.#http)?.close()
   }
 }
 

@@ -66,8 +66,7 @@ function dhtRecords(node: RunningNode): ValueRouting {
     },
     async put(name, record, signal) {
       const { routing } = await ready(node, signal)
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(DHT_PUT_MS)])
-      await routing.putValue(keyOf(name), record, limit)
+      await routing.putValue(keyOf(name), record, deadline(DHT_PUT_MS, signal))
     },
   }
 }

@@ -7,6 +7,7 @@
  * Why not simply wait: a name that was in use does not hang because a router does.
  */
 import { LRUCache } from 'lru-cache'
+import { deadline } from '../core/deadline.js'
 import { CidfsError, codeOf, messageOf } from '../core/errors.js'
 import { orInterrupted } from '../core/interrupted.js'
 import { logger } from '../core/log.js'
@@ -185,7 +186,7 @@ export class NameResolver {
 
   async #search(name: Name, abandoned: AbortSignal): Promise<NameEntry> {
     const { deadlineMs } = this.#options
-    const late = AbortSignal.timeout(deadlineMs)
+    const late = deadline(deadlineMs)
     const signal = AbortSignal.any([late, abandoned, this.#stop.signal])
     try {
       const found = name.kind === 'dns' ? await this.#ask(name.text, signal) : await this.#find(name, signal)

@@ -4,8 +4,6 @@
  * Invariant: when each record was last published is in the index, so that a restart goes on where it was, and a
  * block is provided once per interval however many pins reach it. It runs in the background, a few records at a
  * time; while nobody takes records it pauses, longer each time, and forgets nothing.
- *
- * Database `provided`: multihash to milliseconds since the epoch (u48, big-endian).
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Location } from '../core/blocks.js'
@@ -13,10 +11,10 @@ import { type CID, isIdentity, keyOf } from '../core/cid.js'
 import { codeOf, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import type { NodeStatus } from '../p2p/node-status.js'
-import { FIRST_KEY } from '../store/environment.js'
 import { Pacer } from '../store/pacer.js'
 import type { Store } from '../store/store.js'
 import { type Links, walk } from '../store/walk.js'
+import { ProvidedRecords } from './provided-records.js'
 
 const log = logger('sources:providing')
 
@@ -40,8 +38,6 @@ const FIRST_PAUSE_MS = 2_000
 const MAX_PAUSE_MS = 10 * 60_000
 /** Records of what is not pinned any more are forgotten after so many intervals. */
 const FORGET_AFTER = 3
-/** At a time. */
-const MAX_FORGOTTEN = 10_000
 
 export interface ProvidingStatus {
   what: 'roots' | 'all' | 'off'
@@ -72,7 +68,7 @@ export class Providing {
   readonly #what: ProvidingOptions['what']
   readonly #links: Links
   readonly #intervalMs: number
-  readonly #records: ReturnType<typeof openRecords>
+  readonly #records: ProvidedRecords
   readonly #stop = new AbortController()
   /** By the keys of their blocks. */
   readonly #running = new Map<string, Promise<void>>()
@@ -93,7 +89,7 @@ export class Providing {
     this.#what = options.what
     this.#links = options.links
     this.#intervalMs = options.intervalMs ?? REPROVIDE_MS
-    this.#records = openRecords(store)
+    this.#records = new ProvidedRecords(store)
   }
 
   start(): void {
@@ -113,7 +109,7 @@ export class Providing {
   status(): ProvidingStatus {
     return {
       what: this.#what,
-      provided: this.#records.count(),
+      provided: this.#records.count,
       queued: this.#running.size,
       lastError: this.#lastError,
       paused: this.#what === 'off' ? 'switched off' : this.#paused,
@@ -179,7 +175,7 @@ export class Providing {
     await Promise.all(this.#running.values())
     if (this.#refused.size > 0) return
     this.#pauseMs = FIRST_PAUSE_MS
-    this.#records.forgetOlderThan(Date.now() - FORGET_AFTER * this.#intervalMs)
+    await this.#records.forgetOlderThan(Date.now() - FORGET_AFTER * this.#intervalMs, pacer)
   }
 
   get #over(): boolean {
@@ -246,40 +242,4 @@ export class Providing {
       log('%s could not be provided: %s', cid, this.#lastError)
     }
   }
-}
-
-/** When each block was last provided. */
-function openRecords(store: Store) {
-  const db = store.env.openDB<Uint8Array, Uint8Array>({
-    name: 'provided',
-    encoding: 'binary',
-    keyEncoding: 'binary',
-  })
-  const recordKey = (cid: CID) => Buffer.from(cid.multihash.bytes)
-  return {
-    get: (cid: CID): number | undefined => {
-      const value = db.get(recordKey(cid))
-      return value === undefined ? undefined : decode(value)
-    },
-    set: (cid: CID, atMs: number): void => {
-      const value = Buffer.allocUnsafe(6)
-      value.writeUIntBE(atMs, 0, 6)
-      store.transaction(() => db.putSync(recordKey(cid), value))
-    },
-    count: (): number => (db.getStats() as { entryCount: number }).entryCount,
-    forgetOlderThan: (atMs: number): void => {
-      const old: Uint8Array[] = []
-      for (const { key, value } of db.getRange({ start: FIRST_KEY })) {
-        if (decode(value) < atMs && old.push(Uint8Array.from(key)) >= MAX_FORGOTTEN) break
-      }
-      if (old.length === 0) return
-      store.transaction(() => {
-        for (const key of old) db.removeSync(key)
-      })
-    },
-  }
-}
-
-function decode(value: Uint8Array): number {
-  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).readUIntBE(0, 6)
 }

@@ -134,13 +134,19 @@ export class Nursery {
 
   #reuse(slots: number[]): void {
     if (this.#closed) return
-    const { isShort } = this.#store.space
-    for (const slot of slots) {
-      if (this.#readers.has(slot) || !this.#released.delete(slot)) continue
-      this.#free.push(slot)
-      if (isShort) native.fallocate(this.#open().fd, PUNCH_HOLE, slot * SLOT_BYTES, SLOT_BYTES)
-    }
+    const free = slots.filter(slot => !this.#readers.has(slot) && this.#released.delete(slot))
+    this.#free.push(...free)
     if (this.#taken.size + this.#released.size === 0) this.#empty()
+    else for (const { start, end } of runsOf(free)) this.#punch(start, end)
+  }
+
+  /** Gives the space of some slots back, where the disk's file system can. */
+  #punch(start: number, end: number): void {
+    try {
+      native.fallocate(this.#open().fd, PUNCH_HOLE, start * SLOT_BYTES, (end - start) * SLOT_BYTES)
+    } catch (err) {
+      log('slots %d to %d keep their space: %s', start, end, messageOf(err))
+    }
   }
 
   /** Gives the space back to the disk. */
@@ -268,4 +274,15 @@ export function nurseryBytes(store: Store): number {
 /** How long it must be at least to hold so much in a slot. */
 export function endOfSlot(slot: number, sizeBytes: number): number {
   return sizeBytes === 0 ? 0 : slot * SLOT_BYTES + HEADER_BYTES + sizeBytes
+}
+
+/** Neighbouring slots together. */
+function runsOf(slots: number[]): { start: number; end: number }[] {
+  const runs: { start: number; end: number }[] = []
+  for (const slot of slots.sort((a, b) => a - b)) {
+    const last = runs.at(-1)
+    if (last?.end === slot) last.end++
+    else runs.push({ start: slot, end: slot + 1 })
+  }
+  return runs
 }

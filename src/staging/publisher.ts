@@ -9,14 +9,12 @@
  */
 import * as fs from 'node:fs'
 import { promisify } from 'node:util'
-import { CID, CODEC_RAW, cidFromSha256, cidOf } from '../core/cid.js'
+import { CID, CODEC_RAW, cidFromSha256 } from '../core/cid.js'
 import { CidfsError, messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
-import type { Block } from '../store/packs.js'
 import type { Leaf, Store } from '../store/store.js'
 import { buildDirectory } from '../unixfs/import-directory.js'
 import { buildFile } from '../unixfs/import-file.js'
-import { buildSymlink } from '../unixfs/import-symlink.js'
 import { CHUNK_BYTES } from '../unixfs/profile.js'
 import type { Contents } from './contents.js'
 import type { DirtyQueue, Job } from './dirty-queue.js'
@@ -26,40 +24,15 @@ import type { LocalNames } from './local-names.js'
 import type { Namespace } from './namespace.js'
 import { lastCid, type StagingNode } from './node.js'
 import { SharedFd } from './shared-fd.js'
+import { type Candidate, isSmall, SmallBatch } from './small-batch.js'
 
 const log = logger('staging:publisher')
 
-/** Files up to this size go into a pack instead of staying files. */
-const SMALL_BYTES = 64 * 1024
 /** Files and directories that are worked on side by side; one large file uses all hash workers by itself. */
 const CONCURRENCY = 2
 /** The main thread is given back after this long. */
 const SLICE_MS = 4
-const BATCH_FILES = 2048
 const DIGEST_BYTES = 32
-
-export interface Published {
-  cid: CID
-  tsize: number
-}
-
-interface Candidate {
-  job: Job
-  generation: number
-  published: Published
-  /** Leaves to be found in `copy` or the working object from now on; empty when it is not needed any more. */
-  leaves: Leaf[]
-  /** What is to be sealed in place of a working object that is passed through. */
-  copy?: number | undefined
-}
-
-interface Batch {
-  candidates: Candidate[]
-  /** Taken by mistake: they are not small. */
-  others: Job[]
-  /** Kept twice until the batch is published. */
-  bytes: number
-}
 
 export interface PublisherParts {
   store: Store
@@ -177,68 +150,15 @@ export class Publisher {
   /** This job and the other small ones that are due: one sync and one transaction for all. */
   async #publishSmall(first: Job): Promise<void> {
     const { store, queue } = this.#parts
-    const batch: Batch = { candidates: [], others: [], bytes: 0 }
     if (store.space.isShort) await store.space.giveBack() // what the batch before has left behind
-    for (let job: Job | undefined = first; job !== undefined; ) {
-      job = this.#prepareSlice(job, batch)
-      if (job !== undefined) await nextTurn()
-    }
+    const isStopped = (): boolean => this.#stopped
+    const batch = new SmallBatch({ ...this.#parts, ready: job => this.#ready(job), isStopped })
+    await batch.prepare(first)
     await this.#guardBatch(batch.candidates, async () => {
       await store.flush()
       this.#commit(batch.candidates)
     })
     for (const job of batch.others) queue.putBack(job.ino)
-  }
-
-  /** Prepares jobs until none is due, the batch is full or the slice is over; returns the one to go on with. */
-  #prepareSlice(first: Job, batch: Batch): Job | undefined {
-    const before = batch.candidates.length
-    const blocks: Block[] = []
-    const next = this.#prepareUntil(performance.now() + SLICE_MS, first, batch, blocks)
-    try {
-      this.#parts.store.putMany(blocks)
-    } catch {
-      batch.candidates.push(...this.#putSingly(batch.candidates.splice(before), blocks))
-    }
-    return next
-  }
-
-  /** Not all fit: what can be published is. Each candidate has one block. */
-  #putSingly(candidates: Candidate[], blocks: Block[]): Candidate[] {
-    return candidates.filter(({ job }, i) => {
-      try {
-        this.#parts.store.putMany([blocks[i]!])
-        return true
-      } catch (err) {
-        this.#parts.queue.failed(job.ino, messageOf(err))
-        return false
-      }
-    })
-  }
-
-  #prepareUntil(until: number, first: Job, batch: Batch, blocks: Block[]): Job | undefined {
-    for (let job: Job | undefined = first; job !== undefined; job = this.#parts.queue.take()) {
-      const node = this.#ready(job)
-      if (node !== undefined && isSmall(node)) this.#prepareSmall(job, node, batch.candidates, blocks)
-      else if (node !== undefined) batch.others.push(job)
-      batch.bytes += node?.sizeBytes ?? 0
-      if (this.#stopped || batch.others.length > 0 || this.#isFull(batch)) return undefined
-      if (performance.now() > until) return this.#parts.queue.take()
-    }
-    return undefined
-  }
-
-  #isFull({ candidates, bytes }: Batch): boolean {
-    return candidates.length >= BATCH_FILES || bytes >= this.#parts.store.space.batchBytes
-  }
-
-  #prepareSmall(job: Job, node: StagingNode, candidates: Candidate[], blocks: Block[]): void {
-    try {
-      const published = node.type === 'symlink' ? symlinkOf(node, blocks) : this.#smallFile(node, blocks)
-      candidates.push({ job, generation: node.generation, published, leaves: [] })
-    } catch (err) {
-      this.#parts.queue.failed(job.ino, messageOf(err))
-    }
   }
 
   async #guardBatch(candidates: Candidate[], work: () => Promise<void>): Promise<void> {
@@ -248,13 +168,6 @@ export class Publisher {
       log('publishing %d small files: %s', candidates.length, messageOf(err))
       for (const { job } of candidates) this.#parts.queue.failed(job.ino, messageOf(err))
     }
-  }
-
-  #smallFile(node: StagingNode, blocks: Block[]): Published {
-    const bytes = this.#parts.contents.bytes(node)
-    const cid = cidOf(CODEC_RAW, bytes)
-    blocks.push({ cid, bytes })
-    return { cid, tsize: bytes.length }
   }
 
   async #publishLarge(job: Job, node: StagingNode): Promise<void> {
@@ -391,14 +304,6 @@ export class Publisher {
       log('objects %o stay until the next start: %s', objects, messageOf(err))
     }
   }
-}
-
-function symlinkOf({ target }: StagingNode, blocks: Block[]): Published {
-  return buildSymlink(target ?? new Uint8Array(0), (cid, bytes) => void blocks.push({ cid, bytes }))
-}
-
-function isSmall(node: StagingNode): boolean {
-  return node.type === 'symlink' || (node.type === 'file' && node.sizeBytes <= SMALL_BYTES)
 }
 
 function leavesOf(digests: Uint8Array, sizeBytes: number): Leaf[] {

@@ -40,6 +40,8 @@ export interface ImportOptions {
   /** Called after each batch. */
   onProgress?: ((progress: ImportProgress) => void) | undefined
   signal?: AbortSignal | undefined
+  /** Gets the containers in which the blocks are. */
+  used?: Set<number> | undefined
 }
 
 export interface ImportResult {
@@ -215,7 +217,7 @@ class SectionImport {
     const batch = this.#batch
     this.#batch = []
     this.#batchBytes = 0
-    this.#store.putMany(batch)
+    this.#store.putMany(batch, this.#options.used)
     this.#options.onProgress?.({ blocks: this.blocks, bytes: this.bytes, position: this.#reader.position })
   }
 }

@@ -190,14 +190,20 @@ export class Store implements BlockWriter {
     return this.#heldAndWanted(cid) ?? this.append([{ cid, bytes }])[0]
   }
 
-  /** As `put` for many blocks at once, in one transaction; it holds up the thread while it writes them all. */
-  putMany(blocks: Iterable<Block>): void {
+  /**
+   * As `put` for many blocks at once, in one transaction; it holds up the thread while it writes them all.
+   * @param used gets the containers in which they are then
+   */
+  putMany(blocks: Iterable<Block>, used?: Set<number>): void {
     const missing = new Map<string, Block>()
     for (const block of blocks) {
-      if (isIdentity(block.cid) || this.#heldAndWanted(block.cid) !== undefined) continue
-      missing.set(Buffer.from(block.cid.multihash.bytes).toString('latin1'), block)
+      if (isIdentity(block.cid)) continue
+      const held = this.#heldAndWanted(block.cid)
+      if (held === undefined) missing.set(Buffer.from(block.cid.multihash.bytes).toString('latin1'), block)
+      else used?.add(held.container)
     }
-    if (missing.size > 0) this.append([...missing.values()])
+    if (missing.size === 0) return
+    for (const { container } of this.append([...missing.values()])) used?.add(container)
   }
 
   /** Writes blocks to the active pack, held or not, and returns where they lie now. No identity CIDs. */

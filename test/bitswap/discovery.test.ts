@@ -2,10 +2,9 @@
 import t, { type Test } from 'tap'
 import { Bitswap } from '../../src/bitswap/bitswap.js'
 import type { Discovery, Provider } from '../../src/bitswap/discovery.js'
-import { type CID, CODEC_DAG_PB, cidOf, keyOf } from '../../src/core/cid.js'
-import { encodePbNode } from '../../src/unixfs/pb-node.js'
-import { link } from '../support/dag.js'
+import { type CID, keyOf } from '../../src/core/cid.js'
 import { until } from '../support/until.js'
+import { parentOf } from './client-fixture.js'
 import { FakePeer, rawBlock, rawBlocks, type TestBlock } from './support.js'
 
 t.setTimeout(60_000)
@@ -56,14 +55,6 @@ function routed(t: Test) {
   t.teardown(() => bitswap.close())
   const get = (cid: CID, signal = new AbortController().signal) => bitswap.client.get(cid, { signal })
   return { routing, bitswap, get }
-}
-
-function parentOf(blocks: TestBlock[]): TestBlock {
-  const bytes = encodePbNode(
-    blocks.map(({ cid }) => link(cid)),
-    Buffer.alloc(2000),
-  )
-  return { cid: cidOf(CODEC_DAG_PB, bytes), bytes }
 }
 
 const waitForAbort = (signal: AbortSignal) =>

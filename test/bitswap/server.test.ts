@@ -3,6 +3,7 @@ import { readdir, readlink, rm } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { Bitswap } from '../../src/bitswap/bitswap.js'
+import { MAX_STREAMS_PER_PEER } from '../../src/bitswap/limits.js'
 import { encodeMessage } from '../../src/bitswap/message-writer.js'
 import { CID, cidFromSha256, Digest, HASH_IDENTITY, keyOf } from '../../src/core/cid.js'
 import { tempDir } from '../support/temp.js'
@@ -263,3 +264,22 @@ function absentCid(i: number): CID {
   new DataView(digest.buffer).setUint32(0, i)
   return cidFromSha256(0x55, digest)
 }
+
+t.test(
+  'a peer may come with each message on a stream of its own, and not with more at a time than is sane',
+  async t => {
+    const { bitswap } = await serving(t)
+    const asker = new Asker(bitswap, 'a')
+    const wants = [{ cid: BIG.cid.bytes, priority: 1, cancel: false, have: false, sendDontHave: true }]
+    for (let i = 0; i < 200; i++) {
+      const stream = bitswap.inbound('a', '1.2.0')
+      await stream.data(frame(encodeMessage({ wants })))
+      stream.end()
+    }
+    await until('it has come', () => asker.got.blocks.length > 0)
+    const streams = Array.from({ length: MAX_STREAMS_PER_PEER - 1 }, () => bitswap.inbound('a', '1.2.0'))
+    t.throws(() => bitswap.inbound('a', '1.2.0'), /more than \d+ streams/)
+    streams[0]!.end()
+    t.doesNotThrow(() => bitswap.inbound('a', '1.2.0'))
+  },
+)

@@ -31,7 +31,7 @@ t.test('--version is that of the package', async t => {
 t.test('--help names every command and every exit code', async t => {
   const { status, stdout } = await cidfs(['--help'])
   t.equal(status, 0)
-  for (const command of ['mount', 'unmount', 'status', 'cid', 'wait', 'import', 'export'])
+  for (const command of ['mount', 'unmount', 'status', 'cid', 'wait', 'import', 'export', 'doctor'])
     t.match(stdout, `  ${command} `)
   for (const [code, meaning] of EXIT_CODE_TABLE)
     t.match(stdout, new RegExp(`^  ${code} +${literally(meaning)}$`, 'm'))
@@ -40,7 +40,7 @@ t.test('--help names every command and every exit code', async t => {
 t.test('mount --help names every option', async t => {
   const { stdout } = await cidfs(['mount', '--help'])
   const options =
-    'state config gateway kubo node peer listen bootstrap router dht mdns serve provide dial-private offline isolated transport passthrough allow-other max-size min-free read-deadline settle log'
+    'state config gateway kubo node peer listen announce bootstrap router dht mdns serve provide dial-private offline isolated transport passthrough allow-other max-size min-free read-deadline settle log'
   for (const option of options.split(' ')) t.match(stdout, `--${option}`)
 })
 

@@ -21,6 +21,13 @@ function doctor(args: string[], options: RunOptions = {}): Promise<RunResult> {
   return run(process.execPath, [mainFile, 'doctor', '--isolated', ...args], options)
 }
 
+/** As a user who has a directory for temporary files. */
+async function asNobody(t: Test): Promise<RunOptions> {
+  const temp = await tempDir(t)
+  await chmod(temp, 0o777)
+  return { ...NOBODY, cwd: '/', env: { ...process.env, TMPDIR: temp } }
+}
+
 async function report(args: string[], options: RunOptions = {}) {
   const result = await doctor(['--json', ...args], options)
   const { state, checks } = JSON.parse(result.stdout) as DoctorReport
@@ -99,7 +106,7 @@ t.test('the sources that are named are asked, and no others', async t => {
 
 t.test('an ordinary user is told what is not for everybody', async t => {
   await openDeviceToAll()
-  const found = await report(['--state', await state(t)], { ...NOBODY, cwd: '/' })
+  const found = await report(['--state', await state(t)], await asNobody(t))
   t.equal(found.status, 0)
   t.match(found.find('transport native'), { state: 'ok' })
   t.match(found.find('transport fuse-native'), { state: 'ok' })
@@ -110,8 +117,10 @@ t.test('an ordinary user is told what is not for everybody', async t => {
 
 t.test('without a device nothing mounts, and what to do is said', async t => {
   const command = [process.execPath, mainFile, 'doctor', '--json', '--isolated', '--state', await state(t)]
-  const asNobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', ...command]
-  const { status, stdout } = await run('unshare', withShutDevice(await tempDir(t), asNobody))
+  const ids = ['--reuid=65534', '--regid=65534', '--clear-groups']
+  const { env } = await asNobody(t)
+  const shut = withShutDevice(await tempDir(t), ['setpriv', ...ids, ...command])
+  const { status, stdout } = await run('unshare', shut, { env })
   t.equal(status, EXIT.ENVIRONMENT)
   const { state: worst, checks } = JSON.parse(stdout) as DoctorReport
   t.equal(worst, 'fail')
@@ -123,15 +132,23 @@ t.test('without a device nothing mounts, and what to do is said', async t => {
 })
 
 t.test('without fusermount3 an ordinary user is told to install it', async t => {
-  const found = await report(['--state', await state(t)], { ...NOBODY, cwd: '/', env: { PATH: '/nowhere' } })
+  const user = await asNobody(t)
+  const found = await report(['--state', await state(t)], { ...user, env: { ...user.env, PATH: '/nowhere' } })
   t.equal(found.status, EXIT.ENVIRONMENT)
   t.match(found.find('fusermount3'), { state: 'fail', advice: 'apt-get install fuse3' })
+})
+
+t.test('without a directory for temporary files nothing is tried, and that is said', async t => {
+  const user = await asNobody(t)
+  const found = await report(['--state', await state(t)], { ...user, env: { ...user.env, TMPDIR: '/' } })
+  t.equal(found.status, EXIT.ENVIRONMENT)
+  t.match(found.find('transport native'), { state: 'fail', advice: /set TMPDIR/ })
 })
 
 t.test('a state directory that cannot be used is a failure', async t => {
   const dir = await tempDir(t)
   await mkdir(join(dir, 'shut'), { mode: 0o755 })
-  const shut = await report(['--state', join(dir, 'shut', 'state')], { ...NOBODY, cwd: '/' })
+  const shut = await report(['--state', join(dir, 'shut', 'state')], await asNobody(t))
   t.equal(shut.status, EXIT.ENVIRONMENT)
   t.match(shut.find('state directory'), { state: 'fail', advice: /--state/ })
   await writeFile(join(dir, 'file'), '')

@@ -55,6 +55,15 @@ t.test('"none" empties a list that has a default', async t => {
   t.match(await node({ ...none, peer: PEER }), { bootstrap: [], routers: [], listen: [], peers: [PEER] })
 })
 
+t.test('an announced address is one that peers could listen on', async t => {
+  t.match(await node({ announce: ['/ip4/192.0.2.1/tcp/4001'] }), { announce: ['/ip4/192.0.2.1/tcp/4001'] })
+  await t.rejects(node({ announce: ['/dns4/example.org/udp/1'] }), {
+    code: 'BAD_CONFIG',
+    message: /--announce/,
+  })
+  t.equal(await node({ isolated: true, announce: ['/ip4/192.0.2.1/tcp/4001'] }), undefined)
+})
+
 t.test('the node can be switched off', async t => {
   t.equal(await node({ node: 'off', peer: [PEER] }), undefined)
 })

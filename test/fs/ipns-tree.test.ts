@@ -23,14 +23,14 @@ const dns = {
   async close() {},
 }
 
-function open(t: Parameters<typeof World.open>[0], resume = false): Promise<World> {
+function open(t: Parameters<typeof World.open>[0], dir?: string): Promise<World> {
   dns.links.clear()
   dns.hang = false
   const network = { unavailable: 'no network', find: async () => none, publish: async () => [] }
   const none = { record: undefined, problems: [] }
   const names = (store: World['store']) =>
     new NameResolver(store, { network, dns, offline: false, deadlineMs: 5_000, patienceMs: 20 })
-  return World.open(t, { names, resume })
+  return World.open(t, { names, ...(dir === undefined ? {} : { dir, resume: true }) })
 }
 
 async function readlink(world: World, path: string): Promise<string> {
@@ -124,4 +124,19 @@ t.test('nothing can be changed in it', async t => {
   t.equal(await errno(() => fs.symlink(IPNS_INO, Buffer.from('x.org'), Buffer.from('y'), context())), E.EROFS)
   t.equal(await errno(() => fs.unlink(IPNS_INO, Buffer.from('x.org'), context())), E.EROFS)
   t.equal(await errno(() => fs.mkdir(IPNS_INO, Buffer.from('x.org'), 0o755, context())), E.EROFS)
+})
+
+t.test('a daemon that takes over knows the links that the kernel knows', async t => {
+  const first = await open(t)
+  dns.links.set('example.org', `/ipfs/${CIDS[0]}`)
+  const ino = await first.ino('ipns/example.org')
+  await first.close(false)
+  const second = await open(t, first.dir)
+  const target = await second.fs.readlink(ino, context())
+  t.equal(Buffer.from(target).toString(), `../ipfs/${CIDS[0]}`)
+  dns.links.set('example.org', `/ipfs/${CIDS[0]}`)
+  t.equal(await second.ino('ipns/example.org'), ino)
+  second.fs.forget(ino, 1)
+  await second.fs.readlink(ino, context())
+  t.pass('how often the kernel holds it is not known, so it stays')
 })

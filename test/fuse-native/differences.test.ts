@@ -101,6 +101,8 @@ for (const transport of TRANSPORTS) {
       if (!/^E[A-Z]+$/.test(result)) t.equal(done.stdout.trim(), result, `${what}: ${done.stderr}`)
       else t.match(done.stderr, await strerror(result), what)
     }
+    const { stdout } = await mount.cli(['status', mount.dir])
+    t.equal(stdout.includes('fuse-native'), transport === 'fuse-native', 'status tells which one it is')
   })
 }
 

@@ -1,5 +1,5 @@
 /** Mounting and unmounting over fuse-native, and what can be in the way. */
-import { chownSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -9,6 +9,7 @@ import { FuseNativeSession } from '../../src/fuse-native/session.js'
 import { ended, openDescriptors, run, sh, start, temporaryDirectory, threadCount } from '../fuse/fixture.js'
 import { MemoryFileSystem } from '../fuse/memory-file-system.js'
 import { openDeviceToAll } from '../support/device.js'
+import { packageRoot } from '../support/root.js'
 import { until } from '../support/until.js'
 import { mounted } from './fixture.js'
 
@@ -17,6 +18,20 @@ t.setTimeout(90_000)
 /** fusermount wants users to have a name. */
 const NOBODY = { uid: 65534, gid: 65534 }
 const CHILD = fileURLToPath(new URL('./child.js', import.meta.url))
+
+t.test('no synchronous call can wait for a mount that this process serves', async t => {
+  const dir = join(packageRoot, 'src', 'fuse-native')
+  const calls = readdirSync(dir).flatMap(file => {
+    const lines = readFileSync(join(dir, file), 'utf8').split('\n')
+    return lines.filter(line => /\w+Sync\(/.test(line)).map(line => `${file}: ${line.trim()}`)
+  })
+  t.ok(calls.length > 0)
+  t.same(
+    calls.filter(call => !/Sync\(['"`]\/(proc|sys)\//.test(call)),
+    [],
+    'none but of the kernel',
+  )
+})
 
 t.test('a mountpoint that cannot be one is refused in one line, before libfuse sees it', async t => {
   const dir = temporaryDirectory(t)

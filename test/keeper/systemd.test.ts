@@ -9,7 +9,7 @@ import { systemdDirectory, TestSystemd, whyNoSystemd } from './test-systemd.js'
 
 t.setTimeout(100_000)
 
-const WATCHDOG_S = 4
+const WATCHDOG_S = 8
 
 function unit(dir: string): string {
   const cidfs = `${process.execPath} ${mainFile}`

@@ -5,13 +5,16 @@ import t, { type Test } from 'tap'
 import { EXIT } from '../../src/cli/exit-codes.js'
 import type { StatusReport } from '../../src/daemon/control-protocol.js'
 import { describePauses, SteadyProgram } from '../mount/steady-program.js'
+import { Dag, pattern, sha256 } from '../support/dag.js'
+import { TestGateway } from '../support/gateway.js'
 import { KeptMount } from '../support/kept-mount.js'
 import { Mount } from '../support/mount.js'
 import { distRoot, mainFile, packageRoot } from '../support/root.js'
+import { runOk } from '../support/run.js'
 import { tempDir } from '../support/temp.js'
 import { until } from '../support/until.js'
 
-t.setTimeout(100_000)
+t.setTimeout(150_000)
 
 /** An installation of its own, of another version; `change` edits one of its files. Returns its main file. */
 async function install(
@@ -67,6 +70,21 @@ t.test('versions take turns under a program that never pauses', async t => {
   await mount.served((await mount.kill()) ?? 0)
   t.equal((await status(mount)).version, '99.0.0', 'after a crash the new version goes on')
   t.comment(describePauses(await program.end()))
+})
+
+t.test('a read that waits for the network is taken over with the mount', async t => {
+  const gateway = await TestGateway.start(t)
+  const bytes = pattern(100_000)
+  const cid = new Dag(gateway).raw(bytes)
+  gateway.fault = () => ({ hang: true })
+  const mount = await KeptMount.start(t, { gateways: [gateway.url] })
+  const reading = runOk('cat', [mount.path('ipfs', `${cid}`)], { timeoutMs: 60_000 })
+  await until('the block was asked for', () => gateway.count(cid) > 0)
+  t.match(await upgrade(mount, mainFile), { status: EXIT.OK })
+  gateway.fault = () => undefined
+  // the one that is asked now never gets an answer: nobody knows that the server has come to its senses
+  await mount.served((await mount.kill()) ?? 0)
+  t.equal(sha256((await reading).bytes), sha256(bytes))
 })
 
 t.test('a version that does not start leaves the old one running', async t => {

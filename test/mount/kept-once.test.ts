@@ -114,9 +114,13 @@ t.test(
     t.equal(await sumOf(mount, `ipfs/${old}`), sha256(content), 'the old CID has the old content')
     await rm(mount.path('pins', 'old'))
     t.equal((await mount.cli(['gc', mount.dir])).status, 0)
-    await until('the old content is off the disk', async () => {
-      return (await diskUse(mount.stateDir)) <= bound(content.length)
-    })
+    await until(
+      'the old content is off the disk',
+      async () => {
+        return (await diskUse(mount.stateDir)) <= bound(content.length)
+      },
+      30_000,
+    )
     t.equal(await sumOf(mount, 'staging/file'), sha256(changed))
   },
 )

@@ -14,6 +14,8 @@ import { packageRoot } from '../support/root.js'
 import { run } from '../support/run.js'
 import { isNative } from '../support/transport.js'
 
+t.setTimeout(180_000)
+
 interface Row {
   what: string
   command: string

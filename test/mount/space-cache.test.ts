@@ -51,7 +51,7 @@ t.test('what is read is served, and not kept, while own files fill the disk', { 
   await mount.run('ln', ['-s', `${cid}`, 'pins/big'])
   const pin = mount.path('pins', 'big')
   const state = async () => (await xattrOfLink(mount, pin, 'ipfs.state')).trim()
-  await until('the pin says that it failed', async () => (await state()) === 'failed')
+  await until('the pin says that it failed', async () => (await state()) === 'failed', 30_000)
   t.match(await xattrOfLink(mount, pin, 'ipfs.error'), /no space left to keep/)
   await isKept(t, mount, accepted)
   for (const name of Object.keys(accepted).slice(0, 3)) await rm(mount.path('staging', name))

@@ -73,12 +73,16 @@ t.test('a disk that others have filled to the last block', { skip }, async t => 
   for (const path of ['staging/large', `ipfs/${cid}`]) {
     t.match((await mount.run('sha256sum', [path])).stdout, sha256(content), `${path} is read`)
   }
-  await until('a file can be removed', async () => {
-    const { status } = await run('rm', ['-f', 'staging/doomed'], { cwd: mount.dir })
-    return status === 0
-  })
+  await until(
+    'a file can be removed',
+    async () => {
+      const { status } = await run('rm', ['-f', 'staging/doomed'], { cwd: mount.dir })
+      return status === 0
+    },
+    30_000,
+  )
   await rm(join(disk, 'foreign'))
-  await until('there is room again', () => tryToWrite(mount, 'new', MIB), 15_000)
+  await until('there is room again', () => tryToWrite(mount, 'new', MIB), 30_000)
   await published(mount)
   await isSound(t, mount)
   await mount.stop()
@@ -142,6 +146,6 @@ t.test('a published file that cannot be copied for want of space stays what it i
   await published(mount)
   t.equal(await xattr(mount, path, 'user.ipfs.cid'), before)
   t.match((await mount.run('sha256sum', [path])).stdout, sha256(content))
-  await until('nothing of the copy is left', async () => (await freeBytes(disk)) > 15 * MIB)
+  await until('nothing of the copy is left', async () => (await freeBytes(disk)) > 15 * MIB, 30_000)
   await mount.stop()
 })

@@ -12,10 +12,12 @@ import { KeptMount } from '../support/kept-mount.js'
 import { runOk } from '../support/run.js'
 import { tempDir } from '../support/temp.js'
 
+t.setTimeout(200_000)
+
 const KILLS = 20
 /** From the moment a daemon serves to its death, at most. */
 const LIFE_MS = 700
-const PROGRAM_TIMEOUT_MS = 100_000
+const PROGRAM_TIMEOUT_MS = 150_000
 
 const MIB = 1024 * 1024
 /** Read twice over, the file is 256 MiB: half of them is all that this process keeps. */

@@ -22,17 +22,20 @@ const MIB = 2 ** 20
 const MULTISTREAM = '\x13/multistream/1.0.0\n\x0b/tls/1.0.0\n'
 const TIMEOUT_MS = 5000
 const HELD_BACK_MS = 300
+const IDLE_MS = 3000
 
 type Encrypters = { fast: ReturnType<typeof fastTls>; stock: ReturnType<typeof tls> }
 const ENCRYPTERS: Encrypters = { fast: fastTls(), stock: tls() }
 
 /** A node on loopback that echoes; it ends with the test. */
-async function startNode(t: Test, encrypter: keyof Encrypters): Promise<Libp2p> {
+async function startNode(t: Test, encrypter: keyof Encrypters, idleMs?: number): Promise<Libp2p> {
+  const limits = idleMs && { inboundSocketInactivityTimeout: idleMs, outboundSocketInactivityTimeout: idleMs }
   const node = await createLibp2p({
     addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-    transports: [tcp()],
+    transports: [tcp(limits || {})],
     connectionEncrypters: [ENCRYPTERS[encrypter]],
-    streamMuxers: [yamux()],
+    streamMuxers: [yamux({ enableKeepAlive: idleMs === undefined })],
+    connectionMonitor: { enabled: idleMs === undefined },
     connectionManager: { inboundUpgradeTimeout: TIMEOUT_MS },
     services: { identify: identify() },
   })
@@ -216,6 +219,20 @@ t.test('a connection that is cut in the middle leaves nothing behind', async t =
     await until('both have noticed', () => a.getConnections().length + b.getConnections().length === 0)
     await until('no socket is left', () => sockets() <= before)
   }
+})
+
+t.test('a connection that is used outlives the limit for idle ones, and no other does', async t => {
+  const [a, b] = [await startNode(t, 'fast', IDLE_MS), await startNode(t, 'fast', IDLE_MS)]
+  const stream = await a.dialProtocol(addressOf(b), ECHO)
+  for (const end = performance.now() + IDLE_MS * 1.5; performance.now() < end; ) {
+    const answer = once(stream as unknown as EventTarget, 'message')
+    stream.send(Buffer.from('are you there?'))
+    await answer
+    await sleep(IDLE_MS / 100)
+  }
+  t.same([a.getConnections().length, b.getConnections().length], [1, 1])
+  const gone = () => a.getConnections().length + b.getConnections().length === 0
+  await until('it ends when it is idle', gone, IDLE_MS * 5)
 })
 
 t.test('Kubo and we find one another over TLS, whoever dials', { skip: await missingKubo() }, async t => {

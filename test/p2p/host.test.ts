@@ -185,3 +185,12 @@ function varint(value: number): Buffer {
   for (; value > 0x7f; value >>>= 7) bytes.push((value & 0x7f) | 0x80)
   return Buffer.from([...bytes, value])
 }
+
+t.test('an address that is announced is told to peers', async t => {
+  const announced = '/ip4/8.8.8.8/tcp/4001'
+  const a = await startHost(t, { announce: [announced] })
+  t.equal(a.host.status().reachable, 'public')
+  t.ok(a.host.addresses.some(address => address.startsWith(announced)))
+  t.equal((await startHost(t)).host.status().reachable, 'local')
+  t.equal((await startHost(t, { listen: [] })).host.status().reachable, 'no')
+})

@@ -12,6 +12,7 @@ export async function nodeConfig(t: Test, options: Partial<NodeConfig> = {}): Pr
     userAgent: 'cidfs/test',
     listen: ['/ip4/127.0.0.1/tcp/0'],
     listenElsewhere: false,
+    announce: [],
     bootstrap: [],
     peers: [],
     routers: [],

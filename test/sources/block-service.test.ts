@@ -283,3 +283,25 @@ t.test('memory is given back when nobody looks at the bytes, and only then', asy
   t.equal(await reading, wanted.bytes)
   t.same(network.released, [ensured.bytes])
 })
+
+t.test(
+  'a block that is obtained is held afterwards; its bytes come only when it could not be kept',
+  async t => {
+    const { store, network, blocks } = setUp()
+    const [kept, refused] = [rawBlock(), rawBlock()]
+    const first = blocks.obtain(kept.cid)
+    network.fetches[0]!.resolve(kept.bytes)
+    t.equal(await first, undefined)
+    t.equal(blocks.has(kept.cid), true)
+    t.equal(await blocks.obtain(kept.cid), undefined)
+    t.same(network.released, [kept.bytes])
+    store.put = () => {
+      throw new CidfsError('NO_SPACE', 'full')
+    }
+    const second = blocks.obtain(refused.cid)
+    network.fetches[1]!.resolve(refused.bytes)
+    t.equal(await second, refused.bytes)
+    t.equal(network.released.length, 1, 'memory that is still read stays')
+    t.equal(network.fetches.length, 2)
+  },
+)

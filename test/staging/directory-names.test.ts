@@ -91,6 +91,23 @@ t.test('a directory deep below follows too, and keeps its name when it moves', a
   )
 })
 
+t.test('a directory that follows no name any more is not published', async t => {
+  const { world, names, keys, published, mkdir, node, cid } = await open(t)
+  keys.generate('site')
+  keys.generate('other')
+  const [ino, other] = [await mkdir('site'), await mkdir('other')]
+  names.start()
+  names.bind(node(ino), 'site')
+  await until('it is published', async () => published.at(-1) === (await cid(ino)))
+  names.unbind(ino)
+  await world.stage('file', 'content', ino)
+  const changed = await cid(ino)
+  await world.stage('file', 'other content', other)
+  names.bind(node(other), 'other')
+  await until('the other one is published', async () => published.at(-1) === (await cid(other)))
+  t.notOk(published.includes(changed))
+})
+
 t.test('what changed before a crash is published at the next start', async t => {
   const first = await open(t, { debounceMs: 3_600_000 })
   first.keys.generate('site')

@@ -92,6 +92,18 @@ t.test('published files leave the nursery, which then takes no space', async t =
   await isSound(t, stage)
 })
 
+t.test('one file that stays does not keep the space of all others', async t => {
+  const stage = await open(t)
+  const kept = stage.create('kept')
+  const inos = []
+  for (let i = 0; i < 40; i++) inos.push(await stage.write(`file-${i}`, content(SLOT_CONTENT_BYTES, i)))
+  for (const ino of inos) await stage.cid(ino)
+  const blockBytes = () => statSync(join(stage.dir, 'nursery')).blocks * 512
+  await until('the rest is holes', () => blockBytes() < 3 * SLOT_CONTENT_BYTES || undefined)
+  t.type(stage.node(kept).slot, 'number')
+  stage.staging.close(kept, true)
+})
+
 t.test('a file that is removed before it is published gives its slot back', async t => {
   const stage = await open(t)
   const inos = await Promise.all(Array.from({ length: 10 }, (_, i) => stage.write(`file-${i}`, `${i}`)))

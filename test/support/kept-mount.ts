@@ -151,7 +151,8 @@ export class KeptMount {
     }
     if (await this.isMounted()) {
       faults.push('the mount is still there')
-      await run('umount', ['-l', this.dir])
+      await run('umount', ['-f', this.dir]) // ends the connection, whoever has it open
+      if (await this.isMounted()) await run('umount', ['-l', this.dir])
     }
     if (faults.length > 0) throw new Error(`${faults.join('; ')}\n${this.log}`)
   }

@@ -59,7 +59,10 @@ async function statusOfAll(): Promise<StatusReport[]> {
 
 function describe(report: StatusReport): string[] {
   const { store, staging, fuse, mainThread, memory } = report
-  const mode = [report.offline && 'offline', report.isolated && 'isolated'].filter(Boolean).join(', ')
+  const transport = report.transport !== 'native' && report.transport
+  const mode = [transport, report.offline && 'offline', report.isolated && 'isolated']
+    .filter(Boolean)
+    .join(', ')
   return [
     `${report.mountpoint}  cidfs ${report.version}, pid ${report.pid}, up ${formatDuration(report.uptimeMs)}${mode && `, ${mode}`}`,
     `  state    ${report.stateDir}`,
