@@ -21,10 +21,9 @@ const CONNECT_MS = 20_000
 const FLOORS = { mount: 2.5, cat: 1.2 }
 /** Of the main thread, 99 in 100 times. */
 const STALL_SECONDS = 0.02
-/** What is streamed in all, and the most that the daemon may hold of it in memory and on disk. */
+/** What is streamed in all, and the most that the daemon may hold of it in memory. */
 const STREAMED_BIG_FILES = 16
 const STREAM_MEMORY_BYTES = 300 * MIB
-const STREAM_DISK = '512MiB'
 
 export async function coldReadFromPeer(setting: Setting): Promise<Row> {
   const { bigBytes: sizeBytes } = setting.sizes
@@ -47,9 +46,9 @@ export async function coldReadFromPeer(setting: Setting): Promise<Row> {
   return { name: 'cold-peer', outputs, contenders, ...setting.machine.cacheNote }
 }
 
-/** The large file again and again, never the same, with less room on the disk than it takes. */
+/** The large file again and again, never the same; what was read is dropped, so that the disk holds one. */
 export async function streamFromPeer(setting: Setting): Promise<Row> {
-  const args = [...(await peerArgs(setting)), '--max-size', STREAM_DISK]
+  const args = await peerArgs(setting)
   const contender = freshMount(setting, 'cidfs', { args }, mount => stream(setting, mount), connected)
   const outputs: Row['outputs'] = [
     {
@@ -99,6 +98,7 @@ async function stream(setting: Setting, mount: Mount): Promise<{ peak: number; e
     renewBig(file, bigBytes)
     const cid = await provider.node.add(file, ['--pin=false'])
     await readAll(mount.path('ipfs', cid), bigBytes)
+    await mount.json(['gc', mount.dir])
     await provider.node.ipfs(['repo', 'gc', '--quiet'])
   }
   const { rssBytes, peakBytes } = await memoryOf(mount.pid)

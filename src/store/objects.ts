@@ -39,6 +39,8 @@ export class Objects {
   readonly #folders = new Set<string>()
   /** Whose name in its folder is on the disk. */
   readonly #named = new Set<number>()
+  /** Whose own name is. */
+  readonly #namedFolders = new Set<string>()
 
   constructor(parts: ObjectParts) {
     this.#parts = parts
@@ -123,7 +125,8 @@ export class Objects {
     if (this.#named.has(container)) return
     const folder = dirname(this.path(container))
     await syncFolder(folder)
-    await syncFolder(dirname(folder))
+    if (!this.#namedFolders.has(folder)) await syncFolder(dirname(folder))
+    this.#namedFolders.add(folder)
     if (this.#parts.containers.get(container) !== undefined) this.#named.add(container)
   }
 

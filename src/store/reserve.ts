@@ -8,6 +8,7 @@ import * as fs from 'node:fs'
 import { messageOf } from '../core/errors.js'
 import { logger } from '../core/log.js'
 import { native } from '../core/native.js'
+import { isFull } from './packs.js'
 
 const log = logger('store:reserve')
 
@@ -15,6 +16,7 @@ export class Reserve {
   readonly #path: string
   readonly sizeBytes: number
   #held = false
+  #isPossible = true
 
   constructor(path: string, sizeBytes: number) {
     this.#path = path
@@ -25,9 +27,14 @@ export class Reserve {
     return this.#held
   }
 
-  /** Takes the space if the disk has it. Where space cannot be taken without writing it, there is no reserve. */
+  /** Not every file system gives space without having it written. */
+  get isPossible(): boolean {
+    return this.#isPossible
+  }
+
+  /** Takes the space if the disk has it. */
   take(): void {
-    if (this.#held) return
+    if (this.#held || !this.#isPossible) return
     let fd: number | undefined
     try {
       fd = fs.openSync(this.#path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600)
@@ -35,6 +42,7 @@ export class Reserve {
       this.#held = true
     } catch (err) {
       log('no reserve: %s', messageOf(err))
+      this.#isPossible = isFull((err as NodeJS.ErrnoException).code)
       this.#truncate()
     } finally {
       if (fd !== undefined) fs.closeSync(fd)

@@ -77,6 +77,8 @@ export class Space {
   readonly #path: string
   readonly #used: UsedBytes
   readonly #reserve: Reserve | undefined
+  /** More than this never fits. */
+  readonly #capacityBytes: number
   /** Floor and limit hold back this much at least, for publishing. */
   readonly #heldBackBytes: number
   #budget = 0
@@ -95,6 +97,7 @@ export class Space {
     const { totalBytes } = diskOf(path)
     this.maxBytes = limits?.maxBytes
     const capacity = Math.min(totalBytes, this.maxBytes ?? totalBytes)
+    this.#capacityBytes = capacity
     this.comfortBytes = Math.min(4 * GIB, Math.floor(capacity / 16))
     this.#heldBackBytes = clamp(Math.floor(capacity / 32), MIB, 64 * MIB)
     this.minFreeBytes = Math.max(this.#heldBackBytes, floorOf(limits?.minFree, totalBytes))
@@ -135,7 +138,7 @@ export class Space {
    */
   take(bytes: number): MaybePromise<void> {
     if (this.spend(bytes)) return
-    if (!this.#mayFree) throw this.#noSpace()
+    if (!this.#mayFree || bytes > this.#capacityBytes) throw this.#noSpace()
     return this.#wait(bytes)
   }
 
@@ -288,7 +291,7 @@ export class Space {
   takeName(): void {
     if (this.#reserve === undefined || this.#reserve.held) return
     this.keepReserve()
-    if (!this.#reserve.held) throw this.#noSpace()
+    if (!this.#reserve.held && this.#reserve.isPossible) throw this.#noSpace()
   }
 
   /** Capacity and room, as `df` of the mount shows them. */

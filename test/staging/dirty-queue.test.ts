@@ -275,3 +275,13 @@ t.test('a directory of many entries rests longer before its next update', async 
   t.ok(delayMs > 3000 && delayMs <= 5000, `${delayMs} ms, and no longer`)
   await fixture.close()
 })
+
+t.test('what has failed is due at once when somebody knows that it may succeed', async t => {
+  const { queue, make } = await Fixture.open(t).then(f => ({ queue: f.queue, make: f.make.bind(f) }))
+  const node = make('file')
+  await until('it is due', () => queue.take() !== undefined)
+  queue.failed(node.ino, 'no space')
+  t.equal(queue.take(), undefined, 'its back-off runs')
+  queue.retryFailed()
+  t.equal(queue.take()?.ino, node.ino)
+})

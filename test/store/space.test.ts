@@ -176,3 +176,12 @@ t.test('the reserve is given up on a full disk, and taken again when there is ro
   await store.flush()
   await store.close()
 })
+
+t.test('a file system that gives no space in advance does without a reserve', { skip }, async t => {
+  const disk = await smallDisk(t, 32, 'ext2')
+  const store = await limited(t, {}, disk)
+  t.equal(statSync(join(store.path, 'reserve')).blocks, 0)
+  store.space.takeName()
+  t.ok(store.space.spend(MIB))
+  await store.close()
+})

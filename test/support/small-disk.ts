@@ -7,12 +7,12 @@ import { atEnd, type Owner, tempDir } from './temp.js'
 const MIB = 1024 * 1024
 
 /** Where an empty file system of `sizeMib` is mounted until the test ends. */
-export async function smallDisk(t: Owner, sizeMib: number, type: 'tmpfs' | 'ext4'): Promise<string> {
+export async function smallDisk(t: Owner, sizeMib: number, type: 'tmpfs' | 'ext4' | 'ext2'): Promise<string> {
   const temp = await tempDir(t, 'cidfs-disk-')
   const dir = join(temp, 'disk')
   await runOk('mkdir', [dir])
   if (type === 'tmpfs') await runOk('mount', ['-t', 'tmpfs', '-o', `size=${sizeMib}m`, 'tmpfs', dir])
-  else await mountImage(join(temp, 'image'), sizeMib, dir)
+  else await mountImage(join(temp, 'image'), sizeMib, type, dir)
   // what has just been closed may be busy for a moment
   atEnd(t, async () => {
     const { status } = await run('umount', [dir])
@@ -21,10 +21,10 @@ export async function smallDisk(t: Owner, sizeMib: number, type: 'tmpfs' | 'ext4
   return dir
 }
 
-async function mountImage(image: string, sizeMib: number, dir: string): Promise<void> {
+async function mountImage(image: string, sizeMib: number, type: string, dir: string): Promise<void> {
   await runOk('touch', [image])
   await truncate(image, sizeMib * MIB)
-  await runOk('mkfs.ext4', ['-q', '-m', '0', image])
+  await runOk(`mkfs.${type}`, ['-q', '-m', '0', image])
   await runOk('mount', ['-o', 'loop', image, dir])
 }
 
