@@ -22,11 +22,13 @@ t.test('a file that is queued has no CID, even when its last content had one', a
   await writeFile(path, 'first')
   await waitFor(mount, [path])
   const script = `
-import errno, json, os
+import errno, json, os, time
 with open('staging/file', 'w') as f: f.write('second')
 def get(name):
     try: return os.getxattr('staging/file', name).decode()
     except OSError as e: return errno.errorcode[e.errno]
+end = time.monotonic() + 1 # the kernel tells of a close after close(2) has returned
+while get('user.ipfs.state') == 'writing' and time.monotonic() < end: time.sleep(0.001)
 print(json.dumps([get(name) for name in ('user.ipfs.state', 'user.ipfs.cid', 'ipfs.cid')]))
 os.unlink('staging/file')`
   const { stdout } = await mount.run('python3', ['-c', script])
