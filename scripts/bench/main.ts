@@ -50,6 +50,7 @@ async function measure(workbench: Workbench, options: Options): Promise<number> 
     console.error(message)
   }
   const makers = ROWS.filter(({ name, needsKubo }) => options.only.test(name) && (withKubo || !needsKubo))
+  if (makers.length === 0) throw new Error(`no row's name matches --only ${options.only.source}`)
   const machine = await Machine.inspect()
   const description = await machine.description(workbench.dir)
   const sizes = options.quick ? QUICK : FULL
