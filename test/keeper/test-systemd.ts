@@ -55,7 +55,7 @@ export class TestSystemd {
     private readonly output: { text: string },
   ) {}
 
-  /** `units`: their text by file name; \`default.target\` is what is started. `dir` is the directory that it may write to. */
+  /** `units`: their text by file name; `default.target` is what is started. `dir`: where it may write. */
   static async start(t: Owner, dir: string, units: Record<string, string>): Promise<TestSystemd> {
     await mkdir(join(dir, 'units'))
     for (const [name, text] of Object.entries(units)) await writeFile(join(dir, 'units', name), text)
