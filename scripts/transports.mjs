@@ -18,8 +18,8 @@ const BOTH = new Set([
     'model',
     'model-data',
   ],
-  ...['pins', 'posix', 'programs', 'publish-queue', 'semantics', 'shapes', 'sources', 'staging'],
-  ...['staging-cids', 'staging-tools', 'tools'],
+  ...['kept-once', 'pins', 'posix', 'programs', 'publish-queue', 'semantics', 'shapes', 'sources'],
+  ...['space', 'space-cache', 'space-limit', 'staging', 'staging-cids', 'staging-tools', 'tools'],
 ])
 
 /** The model tests and the crash test run their full length once. */
