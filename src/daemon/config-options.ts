@@ -37,7 +37,7 @@ function readDeadline(value: unknown): number {
 }
 
 /** A Kubo RPC: URL, or `unix:/path` of its socket. @throws BadValue */
-export function readKuboAddress(value: unknown): string {
+function readKuboAddress(value: unknown): string {
   const allowed = new BadValue('must be like "http://127.0.0.1:5001" or "unix:/path/of/api.sock"')
   if (typeof value !== 'string') throw allowed
   if (value.startsWith('unix:')) {

@@ -19,7 +19,7 @@ const UNITS = new Map([
 const MIN_LIMIT_BYTES = 16 * 2 ** 20
 
 /** Bytes of `20GiB`, `500MB`, `1.5TiB`. @throws BadValue */
-export function readSize(value: unknown): number {
+function readSize(value: unknown): number {
   const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?) ?([A-Za-z]+)$/.exec(value) : null
   const bytes =
     match === null ? Number.NaN : Math.round(Number(match[1]) * (UNITS.get(match[2]!) ?? Number.NaN))

@@ -5,7 +5,7 @@
  * bypass the page cache (as those of /proc do). The files of its directories belong to other trees.
  */
 import { CidfsError } from '../core/errors.js'
-import { type MaybePromise, then } from '../core/maybe-promise.js'
+import type { MaybePromise } from '../core/maybe-promise.js'
 import type {
   Attributes,
   Context,
@@ -19,6 +19,7 @@ import type {
 } from './file-system.js'
 import { CONTROL_INO, EXISTS_INO, FIRST_CONTROL_FILE_INO, ROOT_INO } from './ino.js'
 import { listFixed } from './listing.js'
+import { OpenTexts, textAttributes } from './open-texts.js'
 import {
   DT_DIR,
   DT_REG,
@@ -28,7 +29,6 @@ import {
   ReadOnlyTree,
   readOnly,
   S_IFDIR,
-  S_IFREG,
   wantsWriting,
 } from './tree.js'
 
@@ -40,8 +40,7 @@ const DIRECTORIES = new Map<string, Ino>([['exists', EXISTS_INO]])
 export class ControlTree extends ReadOnlyTree {
   readonly #names: string[]
   readonly #files: ControlFiles
-  readonly #open = new Map<Fh, MaybePromise<Uint8Array>>()
-  #nextFh = 1
+  readonly #open = new OpenTexts()
 
   constructor(files: ControlFiles) {
     super()
@@ -55,14 +54,14 @@ export class ControlTree extends ReadOnlyTree {
     if (directory !== undefined) return foreverEntry(plainAttributes(directory, S_IFDIR | 0o555, 0))
     const index = this.#names.indexOf(text)
     if (index < 0) return { attributes: undefined, entryTtlMs: FOREVER_MS }
-    return foreverEntry(fileAttributes(FIRST_CONTROL_FILE_INO + index))
+    return foreverEntry(textAttributes(FIRST_CONTROL_FILE_INO + index))
   }
 
   override getattr(ino: Ino): { attributes: Attributes; ttlMs: number } {
     if (ino === CONTROL_INO)
       return { attributes: plainAttributes(ino, S_IFDIR | 0o555, 0), ttlMs: FOREVER_MS }
     this.#nameOf(ino)
-    return { attributes: fileAttributes(ino), ttlMs: FOREVER_MS }
+    return { attributes: textAttributes(ino), ttlMs: FOREVER_MS }
   }
 
   override readdir(_ino: Ino, _fh: Fh, offset: number, plus: boolean, sink: DirectorySink): void {
@@ -82,7 +81,7 @@ export class ControlTree extends ReadOnlyTree {
   override open(ino: Ino, flags: number): Opened {
     if (wantsWriting(flags)) throw readOnly()
     this.#nameOf(ino)
-    return { fh: this.#nextFh++, directIo: true }
+    return { fh: this.#open.open(), directIo: true }
   }
 
   override read(
@@ -92,13 +91,11 @@ export class ControlTree extends ReadOnlyTree {
     sizeBytes: number,
     _ctx: Context,
   ): MaybePromise<ReadResult> {
-    const text = this.#open.get(fh) ?? then(this.#files[this.#nameOf(ino)]!(), made => Buffer.from(made))
-    this.#open.set(fh, text)
-    return then(text, bytes => bytes.subarray(offset, offset + sizeBytes))
+    return this.#open.read(fh, offset, sizeBytes, () => this.#files[this.#nameOf(ino)]!())
   }
 
   override release(_ino: Ino, fh: Fh): void {
-    this.#open.delete(fh)
+    this.#open.release(fh)
   }
 
   #nameOf(ino: Ino): string {
@@ -106,8 +103,4 @@ export class ControlTree extends ReadOnlyTree {
     if (name === undefined) throw new CidfsError('STALE', `no control file ${ino}`)
     return name
   }
-}
-
-function fileAttributes(ino: Ino): Attributes {
-  return plainAttributes(ino, S_IFREG | 0o444, 0)
 }

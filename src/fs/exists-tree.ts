@@ -21,6 +21,7 @@ import type {
 } from './file-system.js'
 import { CONTROL_INO, EXISTS_INO, FIRST_EXISTS_INO } from './ino.js'
 import { listFixed } from './listing.js'
+import { OpenTexts, textAttributes } from './open-texts.js'
 import {
   FOREVER_MS,
   foreverEntry,
@@ -28,7 +29,6 @@ import {
   ReadOnlyTree,
   readOnly,
   S_IFDIR,
-  S_IFREG,
   wantsWriting,
 } from './tree.js'
 
@@ -43,9 +43,7 @@ const HASH_DIGITS = 12
 export class ExistsTree extends ReadOnlyTree {
   readonly #whoHas: WhoHas
   readonly #cids = new LRUCache<Ino, CID>({ max: MAX_FILES })
-  readonly #answers = new Map<Fh, Promise<Uint8Array>>()
-  /** Above those of an earlier daemon, whose files may still be open. */
-  #nextFh = Date.now()
+  readonly #answers = new OpenTexts()
 
   constructor(whoHas: WhoHas) {
     super()
@@ -59,13 +57,13 @@ export class ExistsTree extends ReadOnlyTree {
     const ino = inoOf(cid)
     this.#cids.set(ino, cid)
     // the kernel asks again, so that what is in use is what is remembered
-    return { ...foreverEntry(fileAttributes(ino)), entryTtlMs: 0 }
+    return { ...foreverEntry(textAttributes(ino)), entryTtlMs: 0 }
   }
 
   override getattr(ino: Ino): { attributes: Attributes; ttlMs: number } {
     const isDirectory = ino === EXISTS_INO
     return {
-      attributes: isDirectory ? plainAttributes(ino, S_IFDIR | 0o555, 0) : fileAttributes(ino),
+      attributes: isDirectory ? plainAttributes(ino, S_IFDIR | 0o555, 0) : textAttributes(ino),
       ttlMs: FOREVER_MS,
     }
   }
@@ -77,32 +75,15 @@ export class ExistsTree extends ReadOnlyTree {
   override open(ino: Ino, flags: number): Opened {
     if (wantsWriting(flags)) throw readOnly()
     this.#cidOf(ino)
-    return { fh: this.#nextFh++, directIo: true }
+    return { fh: this.#answers.open(), directIo: true }
   }
 
-  override async read(
-    ino: Ino,
-    fh: Fh,
-    offset: number,
-    sizeBytes: number,
-    ctx: Context,
-  ): Promise<Uint8Array> {
-    const answer = this.#answers.get(fh) ?? this.#ask(this.#cidOf(ino), ctx.signal)
-    this.#answers.set(fh, answer)
-    try {
-      return (await answer).subarray(offset, offset + sizeBytes)
-    } catch (err) {
-      this.#answers.delete(fh)
-      throw err
-    }
+  override read(ino: Ino, fh: Fh, offset: number, sizeBytes: number, ctx: Context): MaybePromise<Uint8Array> {
+    return this.#answers.read(fh, offset, sizeBytes, () => this.#whoHas(this.#cidOf(ino), ctx.signal))
   }
 
-  async #ask(cid: CID, signal: AbortSignal): Promise<Uint8Array> {
-    return Buffer.from(await this.#whoHas(cid, signal))
-  }
-
-  override release(_ino: Ino, fh: Fh): MaybePromise<void> {
-    this.#answers.delete(fh)
+  override release(_ino: Ino, fh: Fh): void {
+    this.#answers.release(fh)
   }
 
   #cidOf(ino: Ino): CID {
@@ -114,8 +95,4 @@ export class ExistsTree extends ReadOnlyTree {
 
 function inoOf(cid: CID): Ino {
   return FIRST_EXISTS_INO + Number.parseInt(hash('sha256', cid.toString(), 'hex').slice(0, HASH_DIGITS), 16)
-}
-
-function fileAttributes(ino: Ino): Attributes {
-  return plainAttributes(ino, S_IFREG | 0o444, 0)
 }

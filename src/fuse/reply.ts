@@ -24,7 +24,7 @@ export function putU64(words: Uint32Array, at: number, value: number): void {
 }
 
 /** struct fuse_attr (88). */
-export function putAttributes(words: Uint32Array, at: number, a: Attributes): void {
+function putAttributes(words: Uint32Array, at: number, a: Attributes): void {
   putU64(words, at, a.ino)
   putU64(words, at + 2, a.sizeBytes)
   putU64(words, at + 4, a.blocks)

@@ -13,8 +13,6 @@ import { CidfsError, messageOf } from '../core/errors.js'
 import { parsePath } from './ipns-path.js'
 import type { RecordFields } from './ipns-record.js'
 
-/** The specification's limit. */
-export const MAX_RECORD_BYTES = 10 * 1024
 const MAX_SEQUENCE = 2n ** 64n - 1n
 /** When a record does not say. */
 const DEFAULT_TTL_MS = 5 * 60_000

@@ -12,6 +12,7 @@ import { randomBytes } from 'node:crypto'
 import type { KuboRPCClient } from 'kubo-rpc-client'
 import { errors, Pool } from 'undici'
 import type { CID } from '../core/cid.js'
+import { deadline } from '../core/deadline.js'
 import { CidfsError, messageOf } from '../core/errors.js'
 import { type HttpAddress, parseKuboUrl } from './config.js'
 import { socketBaseUrl } from './socket-fetch.js'
@@ -155,12 +156,11 @@ export class KuboControl {
     options: { timeoutMs?: number; signal?: AbortSignal | undefined } = {},
   ): Promise<T> {
     const { timeoutMs = this.#timeouts.callMs, signal } = options
-    const timeout = AbortSignal.timeout(timeoutMs)
-    const limit = signal === undefined ? timeout : AbortSignal.any([signal, timeout])
+    const limit = deadline(timeoutMs, signal)
     try {
       return await fn(await this.#rpc(), limit)
     } catch (err) {
-      if (timeout.aborted && !signal?.aborted) {
+      if (limit.aborted && !signal?.aborted) {
         throw this.#error(command, new Error(`no answer within ${timeoutMs} ms`, { cause: err }), signal)
       }
       throw this.#error(command, err, signal)
